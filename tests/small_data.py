@@ -1,0 +1,95 @@
+"""Small generated data sets in the real files' formats, on which notebooks run in seconds.
+
+One function a data set: it writes the files into a folder. A new data set of
+datasets/download.py needs one more function here, with its name.
+"""
+import csv
+import gzip
+
+import cv2
+import numpy as np
+
+CODES = {"crohme": range(7), "kaggle_hms14": range(4), "herc": (0, 1, 5, 6), "bhmsds": (0, 1),
+         "mdas": range(4), "ternak": range(3)}    # + - × ÷ = ( ) that a source holds
+
+
+def jitter(image, rng):
+    """The picture a little turned, scaled and shifted."""
+    height, width = image.shape
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-10, 10),
+                                     rng.uniform(0.85, 1.1))
+    matrix[:, 2] += rng.uniform(-0.04, 0.04, 2) * (width, height)
+    return cv2.warpAffine(image, matrix, (width, height))
+
+
+def digit(value, rng):
+    """uint8 (28, 28), ink bright."""
+    image = np.zeros((56, 56), np.uint8)
+    thick = int(rng.integers(3, 6))
+    cv2.putText(image, str(value), (12, 46), cv2.FONT_HERSHEY_SIMPLEX, 1.8, 255, thick, cv2.LINE_AA)
+    return cv2.resize(jitter(image, rng), (28, 28), interpolation=cv2.INTER_AREA)
+
+
+def symbol(label, rng):
+    """uint8 (56, 56), ink bright; labels 0-6 are + - × ÷ = ( )."""
+    lines = {0: [(8, 28, 48, 28), (28, 8, 28, 48)], 1: [(8, 28, 48, 28)],
+             2: [(10, 10, 46, 46), (46, 10, 10, 46)],
+             3: [(8, 28, 48, 28), (28, 14, 28, 15), (28, 42, 28, 43)],
+             4: [(8, 20, 48, 20), (8, 36, 48, 36)]}
+    image, thick = np.zeros((56, 56), np.uint8), int(rng.integers(2, 6))
+    for x, y, x2, y2 in lines.get(label, []):
+        cv2.line(image, (x, y), (x2, y2), 255, thick, cv2.LINE_AA)
+    if label in (5, 6):
+        turn = 180 if label == 5 else 0
+        centre = (38 if label == 5 else 18, 28)
+        cv2.ellipse(image, centre, (14, 24), turn, -70, 70, 255, thick, cv2.LINE_AA)
+    return jitter(image, rng)
+
+
+def write_idx(path, array):
+    """MNIST's file format, packed: a magic number, the sizes, the bytes."""
+    head = np.array([2048 + array.ndim, *array.shape], ">i4").tobytes()
+    with gzip.open(path, "wb") as file:
+        file.write(head + array.astype(np.uint8).tobytes())
+
+
+def mnist(folder, seed=0):
+    rng = np.random.default_rng(seed)
+    for part, count in (("train", 600), ("t10k", 200)):
+        labels = rng.permutation(np.arange(count) % 10)
+        images = np.stack([digit(label, rng) for label in labels])
+        write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", labels)
+
+
+def fashionmnist(folder):
+    mnist(folder, seed=1)    # the same files; what they show does not matter here
+
+
+def mathsymbols(folder):
+    rng = np.random.default_rng(0)
+    for name, classes in CODES.items():
+        labels = np.repeat(np.array(classes, np.uint8), 9)
+        number = np.arange(len(labels))
+        writers = np.array([f"TestEM2014GT/annot_{n % 9}" for n in number])
+        files = np.array([f"symbols/{n}.png" for n in number])
+        more = ({"writer": writers, "in_strings": number % 9 == 1} if name == "crohme"
+                else {"names": files})
+        np.savez_compressed(folder / f"{name}.npz", labels=labels, test=number % 9 < 3, **more,
+                            images=np.stack([symbol(label, rng) for label in labels]))
+
+
+def handwritten_strings(folder):
+    rows = [("12+34", "expression", "photo-paper"), ("507", "digits", "scan"),
+            ("9-6=3", "expression", "screen"), ("(2+4)", "expression", "ink")]
+    with open(folder / "index.csv", "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "truth", "kind", "medium", "source", "license"])
+        for number, (truth, kind, medium) in enumerate(rows, 1):
+            picture = np.full((120, 60 + 70 * len(truth)), 230, np.uint8)
+            for place, sign in enumerate(truth):
+                cv2.putText(picture, sign, (30 + 70 * place, 85), cv2.FONT_HERSHEY_SIMPLEX, 2, 30, 5,
+                            cv2.LINE_AA)
+            name = f"{number:03}_{medium}_{kind}.jpg"
+            cv2.imwrite(str(folder / name), picture)
+            table.writerow([name, truth, kind, medium, "generated", "MIT"])

