@@ -1,0 +1,342 @@
+"""Project 5: the rules in both forms, what the snake sees, the functions that readers copy, the
+published figure, kill and resume, the window without a screen."""
+import json
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+
+from notebooks import ROOT, reuse_module, take
+
+PROJECT = ROOT / "5_RL_Snake"
+MODELS = ROOT / "models" / PROJECT.name
+WALLS = ((1, 1), (1, 2))
+
+
+@pytest.fixture(scope="module")
+def snake():
+    """The module of the reuse cells; its MODELS is relative to the project's folder."""
+    before = os.getcwd()
+    os.chdir(PROJECT)
+    try:
+        yield reuse_module(PROJECT / "inference.ipynb")
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def agent(snake):
+    return snake.load_agent(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    """Functions of the training notebook."""
+    return take(PROJECT / "train.ipynb", "train", "Replay", "flip_sides", "on_a_cycle",
+                "QNetwork", "play_many", "greedy", "Dueling", "half_blind", "returns")
+
+
+# The rules
+
+def test_gymnasium_accepts_the_environment(snake):
+    check_env(snake.SnakeEnv(6, 7), skip_render_check=True)
+
+
+@pytest.mark.parametrize("rows, columns, walls, games", [
+    (5, 6, (), 250), (7, 5, WALLS, 250), (4, 4, (), 250), (4, 9, (), 250)])
+def test_one_game_and_many_have_the_same_rules(snake, rows, columns, walls, games):
+    """The same seeds and moves give the same views, rewards, ends and scores, step by step."""
+    rng = np.random.default_rng(0)
+    many = snake.SnakeGames(range(games), rows, columns, walls)
+    single = [snake.SnakeEnv(rows, columns, walls) for _ in range(games)]
+    views = np.stack([env.reset(seed=seed)[0] for seed, env in enumerate(single)])
+    ended = 0
+    for _ in range(40):
+        assert np.array_equal(snake.observe(many), views)
+        actions = rng.integers(0, 3, games)
+        deadly = views[np.arange(games), actions, 0] > 0    # half of these are avoided
+        actions = np.where(deadly & (rng.random(games) < 0.5), (actions + 1) % 3, actions)
+        rewards, done, info = many.step(actions)
+        for game, env in enumerate(single):
+            view, reward, terminated, truncated, one = env.step(int(actions[game]))
+            assert (reward, terminated, truncated) == (rewards[game], done[game], False)
+            assert one == {"score": info["score"][game], "moves": info["moves"][game],
+                           "cause": snake.CAUSES[info["cause"][game]]}
+            assert env.food not in env.walls and (terminated or env.food not in env.body)
+            if terminated:
+                ended += 1
+                view, _ = env.reset()
+            views[game] = view
+    assert ended > games    # in the four cases together, thousands of games are played
+
+
+def test_a_full_board_is_won(snake, lesson):
+    """The player on a cycle fills the board; SnakeEnv ends in the same way."""
+    played = lesson.play_many(lesson.on_a_cycle, range(20), 6, 6)
+    assert set(played["score"]) == {33} and set(played["cause"]) == {4}
+    env, games = snake.SnakeEnv(6, 6), snake.SnakeGames([5], 6, 6)
+    env.reset(seed=5)
+    over = False
+    while not over:
+        action = lesson.on_a_cycle(games)
+        games.step(action)
+        _, reward, over, _, info = env.step(int(action[0]))
+    assert info["cause"] == "won" and reward == 1 and len(env.body) == 36
+
+
+def test_hunger(snake):
+    env = snake.SnakeEnv(8, 8)
+    env.reset(seed=0)
+    env.food = (0, 0)    # the snake turns on the spot in the middle
+    for move in range(1, 10_000):
+        _, reward, over, _, info = env.step(0)
+        if over:
+            break
+    assert (info["cause"], reward, move) == ("starved", -1, snake.starvation_limit(64, 3))
+
+
+def test_free_space(snake):
+    """Room and tail of each move against a flood fill written here, on random positions."""
+    rng, checked = np.random.default_rng(1), 0
+    for seed in range(60):
+        env = snake.SnakeEnv(7, 8)
+        view, _ = env.reset(seed=seed)
+        over = False
+        while not over:
+            tail = env.body[-1]
+            for action in range(3):
+                heading = (env.direction + action - 1) % 4
+                head = tuple(int(x) for x in np.add(env.body[0], snake.STEPS[heading]))
+                blocked = set(list(env.body)[:-1])
+                inside = 0 <= head[0] < 7 and 0 <= head[1] < 8
+                assert (view[action, 0] == 255) == (not inside or head in blocked)
+                if view[action, 0]:
+                    continue
+                room, todo = {head}, [head]
+                while todo:
+                    row, column = todo.pop()
+                    for place in ((row + 1, column), (row - 1, column), (row, column + 1),
+                                  (row, column - 1)):
+                        if (0 <= place[0] < 7 and 0 <= place[1] < 8 and place not in blocked
+                                and place not in room):
+                            room.add(place)
+                            todo.append(place)
+                row = dict(zip(snake.FEATURES, view[action].tolist()))
+                free = 7 * 8 - len(env.body) + 1
+                assert row["room"] == int(255 * len(room) / free)
+                assert (row["food in room"] == 255) == (env.food in room)
+                meets = tail in room
+                if head != env.food:    # the tail moves on; its new cell may be met, too
+                    new = env.body[-2]
+                    meets |= any(abs(new[0] - r) + abs(new[1] - c) == 1 for r, c in room)
+                assert (row["tail in room"] == 255) == meets
+                checked += 1
+            safe = np.flatnonzero(view[:, 0] == 0)
+            action = rng.choice(safe) if len(safe) else 1
+            view, _, over, _, _ = env.step(int(action))
+    assert checked > 3000
+
+
+def test_mirror(snake, lesson):
+    """A mirrored position has the mirrored view."""
+    from collections import deque
+    env = snake.SnakeEnv(9, 9)
+    env.reset(seed=0)
+    env.body = deque([(4, 4), (5, 4), (6, 4), (6, 3), (6, 2)])
+    env.direction, env.food = 0, (1, 2)
+    view = snake.observe(snake.arrays_of(env))
+    env.body = deque([(r, 8 - c) for r, c in env.body])
+    env.food = (1, 6)
+    other = snake.observe(snake.arrays_of(env))
+    mirrored = lesson.flip_sides(torch.from_numpy(view)).numpy()
+    assert np.abs(mirrored.astype(int) - other).max() <= 1    # the bytes are rounded down
+
+
+# The functions to copy
+
+def test_agent(agent, snake, tmp_path):
+    views = torch.randint(0, 256, (5, 3, 98), dtype=torch.uint8)
+    with torch.inference_mode():
+        q = agent(views)
+        assert torch.allclose(q[:1], agent(views[:1]), atol=1e-5)
+    assert q.shape == (5, 3) and not agent.training
+    assert (MODELS / "model.pth").stat().st_size <= 2e6
+    with pytest.raises(FileNotFoundError, match="train.ipynb"):
+        snake.load_agent(tmp_path / "none.pth")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "foreign.pth")
+    with pytest.raises(RuntimeError):
+        snake.load_agent(tmp_path / "foreign.pth")
+
+
+def test_episode(agent, snake):
+    """The same score as the many games at once; frames as promised; the same game each time."""
+    score, frames = snake.play_episode(agent, 4, (8, 10))
+    played = snake.play_many(snake.greedy(agent), [4], 8, 10)
+    assert (score, len(frames) - 1) == (played["score"][0], played["moves"][0])
+    assert frames.dtype == np.uint8 and frames.shape[1:] == (10, 12, 3)
+    again, fewer = snake.play_episode(agent, 4, (8, 10), cell=5, every=10)
+    assert again == score and fewer.shape[1:] == (50, 60, 3)
+    assert len(fewer) == 1 + (len(frames) - 1) // 10
+
+
+@pytest.mark.parametrize("wrong", [{"board": (3, 9)}, {"board": (9,)}, {"cell": 0},
+                                   {"every": 0}])
+def test_episode_refuses(agent, snake, wrong):
+    with pytest.raises(ValueError, match="want"):
+        snake.play_episode(agent, 0, **{"board": (8, 8)} | wrong)
+
+
+def test_film(agent, snake, tmp_path):
+    pictures = snake.film(agent, 1, (6, 8), moves=12, cell=9)
+    assert len(pictures) == 13 and pictures[0].shape == (72, 210, 3)
+    snake.save_gif(pictures, tmp_path / "a.gif")
+    snake.save_video(pictures, tmp_path / "a.mp4")
+    assert (tmp_path / "a.gif").read_bytes()[:4] == b"GIF8"
+    assert (tmp_path / "a.mp4").stat().st_size > 500
+
+
+def test_window(agent, snake, monkeypatch):
+    """The window opens with SDL's dummy driver, obeys the keys, and closes."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    import pygame
+
+    def press():
+        while not pygame.display.get_surface():
+            time.sleep(0.05)
+        for key in (pygame.K_UP, pygame.K_SPACE, pygame.K_n, pygame.K_r, pygame.K_ESCAPE):
+            time.sleep(0.3)
+            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
+
+    threading.Thread(target=press, daemon=True).start()
+    scores = snake.open_window(agent, 0, (8, 8), play=True, cell=8)
+    assert len(scores) == 2
+
+
+def test_no_screen(agent, snake, monkeypatch):
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(snake.sys, "platform", "linux")
+    with pytest.raises(RuntimeError, match="no screen"):
+        snake.open_window(agent)
+
+
+def test_same_food_beside_the_agent(agent, snake):
+    """Your k-th food lies where the agent's k-th lay, unless you lie there."""
+    table = snake.Table(agent, 0, (10, 10), True)
+    assert table.envs[0].food == table.envs[1].food == table.foods[0]
+    while table.envs[0].score < 3:
+        table.move()
+    you = table.envs[1]
+    you.reset(seed=0)
+    for k in range(3):
+        you.score = k
+        snake.same_food(you, table.foods)
+        assert you.food == table.foods[k] or table.foods[k] in you.body
+
+
+# The published figure
+
+def test_published_score_on_the_small_board(agent, snake):
+    """The 100 games on 10×10 again; other processors may round Q otherwise in a few."""
+    published = json.loads((MODELS / "metrics.json").read_text(encoding="utf-8"))
+    result = published["results"]["10x10"]
+    mean = snake.play_many(snake.greedy(agent), range(result["n"]), 10, 10)["score"].mean()
+    assert abs(mean - result["value"]) <= result["value"] - result["interval"][0]
+
+
+def test_the_large_board(agent, snake):
+    """Four of the published games on 30×40, the first 1,500 moves: none has died early."""
+    games = snake.SnakeGames(range(4))
+    for _ in range(1500):
+        _, done, info = games.step(snake.greedy(agent)(games))
+        assert not done.any()
+    assert info["score"].min() >= 20
+
+
+# Learning
+
+def test_replay(lesson):
+    """n-step rewards and factors against a plain loop, also when the ring has gone round."""
+    torch.manual_seed(0)
+    replay, rng, told = lesson.Replay(20, 2), np.random.default_rng(0), []
+    for step in range(50):
+        reward, end = rng.random(2, np.float32), np.float32(rng.random(2) < 0.2)
+        views = np.full((2, 3, 98), step, np.uint8)
+        views[1] += 100
+        replay.add(views, np.array([0, 1]), reward, end)
+        told.append((reward, end))
+    views, actions, rewards, factor, later = replay.sample(500, 3, 0.9)
+    for view, r, f, after in zip(views[:, 0, 0], rewards, factor, later[:, 0, 0]):
+        game, first = divmod(int(view), 100)
+        expected, weight = 0.0, 1.0
+        for reward, end in told[first:first + 3]:
+            expected += weight * reward[game]
+            weight *= 0.9 * (1 - end[game])
+        assert first >= 30 and r == pytest.approx(expected, abs=1e-5)
+        assert f == pytest.approx(weight, abs=1e-5) and after == view + 3
+    assert torch.equal(actions, (views[:, 0, 0] >= 100).long())
+
+
+def small_settings():
+    return {"seed": 0, "hidden": 8, "learning_rate": 1e-3, "boards": [[8, 6, 6], [8, 5, 8]],
+            "memory": 16 * 40, "steps": 16 * 80, "batch_size": 16, "n_step": 3, "gamma": 0.9,
+            "epsilon_end": 0.1, "epsilon_steps": 800, "target_every": 10, "double": True,
+            "loss": "huber", "mirror": True, "reward_nearer": 0.0, "reward_farther": 0.0}
+
+
+def small_training(lesson, folder, stop_at=None):
+    """A training of 80 ticks; stop_at: KeyboardInterrupt there, as the stop button does."""
+    def validate(network):
+        return float(lesson.play_many(lesson.greedy(network), range(3), 6, 6)["score"].mean())
+
+    tick, ticks = lesson.tick, []
+
+    def stopping_tick(*arguments, **things):
+        ticks.append(1)
+        if len(ticks) == stop_at:
+            raise KeyboardInterrupt
+        return tick(*arguments, **things)
+
+    lesson.train.__globals__["tick"] = stopping_tick
+    try:
+        return lesson.train(small_settings(), validate=validate, save_every=0.0,
+                            checkpoint=folder / "training.pth", report=lambda line: None)
+    finally:
+        lesson.train.__globals__["tick"] = tick
+
+
+@pytest.mark.parametrize("stop_at", [5, 47])
+def test_interrupted_training_ends_the_same(lesson, tmp_path, stop_at):
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    whole, history = small_training(lesson, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        small_training(lesson, tmp_path / "broken", stop_at)
+    resumed, rows = small_training(lesson, tmp_path / "broken")
+    assert len(history) == len(rows) == 20
+    assert [row.get("validation") for row in history] == [row.get("validation") for row in rows]
+    assert all(map(torch.equal, whole.state_dict().values(), resumed.state_dict().values()))
+
+
+def test_foreign_checkpoint_is_put_aside(lesson, tmp_path, capsys):
+    (tmp_path / "training.pth").write_bytes(b"not a checkpoint")
+    small_training(lesson, tmp_path)
+    assert (tmp_path / "training.pth.broken").read_bytes() == b"not a checkpoint"
+    assert "put aside" in capsys.readouterr().out
+
+
+def test_dueling_and_blind_networks(lesson):
+    views = torch.randint(0, 256, (4, 3, 98), dtype=torch.uint8)
+    for make in (lesson.Dueling, lesson.half_blind(["dead"], False)):
+        network = make(8)
+        q = network(views)
+        picked = network.of_action(views, torch.tensor([0, 1, 2, 0]))
+        assert torch.allclose(picked, q[torch.arange(4), torch.tensor([0, 1, 2, 0])])
+    blind = lesson.half_blind(["dead"], False)(8)
+    changed = views.clone()
+    changed[:, :, 1:] = 7
+    assert torch.equal(blind(views), blind(changed))
