@@ -549,7 +549,10 @@ def test_an_error_has_no_traceback_and_a_code(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="a child process can't be sent Ctrl-C on Windows")
 def test_ctrl_c_at_the_command_line(home, server):
     server.silent = True
-    child = process(home, server, "sys.exit(d.main(['small']))")
+    # A shell starts background jobs deaf to Ctrl-C, and children inherit that.
+    child = process(home, server, "import signal\n"
+                    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+                    "sys.exit(d.main(['small']))")
     while not server.seen:
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)

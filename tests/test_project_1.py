@@ -2,6 +2,7 @@
 import json
 import os
 import sys
+from contextlib import chdir
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,12 +26,8 @@ def truth_of(path):
 @pytest.fixture(scope="module")
 def digits():
     """The module of the reuse cells; its MODELS is relative to the project's folder."""
-    before = Path.cwd()
-    os.chdir(PROJECT)
-    try:
+    with chdir(PROJECT):
         yield reuse_module(PROJECT / "inference.ipynb")
-    finally:
-        os.chdir(before)
 
 
 @pytest.fixture(scope="module")

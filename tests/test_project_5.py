@@ -1,9 +1,9 @@
 """Project 5: the rules in both forms, what the snake sees, the functions that readers copy, the
 published figure, kill and resume, the window without a screen."""
 import json
-import os
 import threading
 import time
+from contextlib import chdir
 
 import numpy as np
 import pytest
@@ -20,12 +20,8 @@ WALLS = ((1, 1), (1, 2))
 @pytest.fixture(scope="module")
 def snake():
     """The module of the reuse cells; its MODELS is relative to the project's folder."""
-    before = os.getcwd()
-    os.chdir(PROJECT)
-    try:
+    with chdir(PROJECT):
         yield reuse_module(PROJECT / "inference.ipynb")
-    finally:
-        os.chdir(before)
 
 
 @pytest.fixture(scope="module")
