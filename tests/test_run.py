@@ -7,6 +7,7 @@ from pathlib import Path
 
 import download
 import pytest
+from torchvision.datasets import ImageFolder
 
 import checks
 import small_data
@@ -124,4 +125,12 @@ def test_run_goes_on_after_a_kill_and_leaves_the_original_alone(tmp_path):
 
 
 def test_small_data_covers_what_it_can():
-    assert {"mnist", "fashionmnist", "mathsymbols", "handwritten_strings"} <= {*download.DATASETS}
+    assert {"mnist", "fashionmnist", "mathsymbols", "handwritten_strings",
+            "petimages"} <= {*download.DATASETS}
+
+
+def test_small_petimages_are_photos_of_many_shapes_in_two_classes(tmp_path):
+    small_data.petimages(tmp_path)
+    photos = ImageFolder(tmp_path)
+    assert photos.classes == ["Cat", "Dog"] and photos.targets == [0] * 60 + [1] * 60
+    assert len({photo.size for photo, _ in photos}) > 60
