@@ -210,7 +210,7 @@ def environment():
 def watch(command, label, folder):
     """Run a command; returns its exit status and what it wrote to stdout and to stderr.
 
-    Every two seconds stderr shows that it is alive, on one line of a terminal.
+    After two seconds stderr shows that it is alive: on one line of a terminal, else twice a minute.
     """
     process = subprocess.Popen(command, cwd=folder, env=environment(), encoding="utf-8",
                                errors="replace", stdin=subprocess.DEVNULL,
@@ -218,7 +218,7 @@ def watch(command, label, folder):
     terminal, line, start = sys.stderr.isatty(), "", time.monotonic()
     while True:
         try:
-            out, err = process.communicate(timeout=2)
+            out, err = process.communicate(timeout=2 if terminal or not line else 30)
             break
         except subprocess.TimeoutExpired:
             line = f"{label}{time.monotonic() - start:.0f} s"
