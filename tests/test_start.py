@@ -21,7 +21,8 @@ from notebooks import ROOT, write_notebook
 NAME = "1_Handwritten_Digit_Recognition"
 REUSE = [("reuse", "import cv2, json\nfrom pathlib import Path\n"
           f'MODELS = Path("../models/{NAME}")', ""),
-         ("reuse", 'def weights():\n    return (MODELS / "model.pth").read_text(encoding="utf-8")\n\n'
+         ("reuse", "def weights():\n"
+          '    return (MODELS / "model.pth").read_text(encoding="utf-8")\n\n'
           'def main():\n    print("main:", weights())', "")]
 GOOD = [*REUSE, ("", "raise ValueError('not a part of the demo')", ""),
         ("demo", 'import sys\nprint("100 %|███|", file=sys.stderr)\n'
