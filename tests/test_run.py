@@ -7,12 +7,16 @@ from pathlib import Path
 
 import download
 import pytest
+import torch
 from torchvision.datasets import ImageFolder
 
 import checks
 import small_data
 import start
-from notebooks import code_cells, notebooks, read, run, source, stdout, take, write_notebook
+from notebooks import (ROOT, add_answers, cells, code_cells, exercises, interrupted, notebooks,
+                       read, run, source, stdout, take, write_notebook)
+
+TRAIN, INFERENCE = notebooks("train", translated=False), notebooks("inference", translated=False)
 
 LOAD = """
 import importlib, inspect, sys
@@ -30,13 +34,14 @@ def project(path):
     return path.parent.name
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Where a copy runs: without mirror and network, so that a missing data set is noticed."""
-    monkeypatch.delenv("DATASETS_MIRROR", raising=False)
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    return tmp_path
+@pytest.fixture(scope="module", autouse=True)
+def offline():
+    """Copies run without mirror and network, so that a missing data set is noticed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DATASETS_MIRROR", raising=False)
+        for name in ("http_proxy", "https_proxy"):
+            patch.setenv(name, "http://127.0.0.1:9")
+        yield
 
 
 def make_small_data(path, folder):
@@ -52,25 +57,94 @@ def make_small_data(path, folder):
             download.stamp(target)
 
 
-@pytest.mark.parametrize("path", notebooks("train"), ids=project)
-def test_training_on_small_data(path, folder):
-    make_small_data(path, folder)
-    run(path, read(path)["metadata"]["smoke"], folder)
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """path -> (executed book, folder): a training notebook, run once on small data, with answers
+    to its exercises behind them."""
+    results = {}
+
+    def result(path):
+        if path not in results:
+            folder = tmp_path_factory.mktemp(project(path)[0])
+            make_small_data(path, folder)
+            try:
+                book = run(path, read(path)["metadata"]["smoke"], folder, change=add_answers)
+                results[path] = book, folder
+            except Exception as error:
+                results[path] = error
+        if isinstance(results[path], Exception):
+            raise results[path]
+        return results[path]
+
+    return result
+
+
+@pytest.mark.parametrize("path", TRAIN, ids=project)
+def test_training_on_small_data(path, trained):
+    """The same code path as at full size, and the studies: they write to my_metrics.json."""
+    _, folder = trained(path)
     executed = folder / project(path) / path.name
     complaints = checks.check_executed(executed) + checks.check_exercises(executed)
     assert not complaints, "\n" + "\n".join(complaints)
-    assert (folder / "models" / project(path) / "my_model.pth").is_file()
+    models = Path("models") / project(path)
+    assert (folder / models / "my_model.pth").is_file()
+    assert read(folder / models / "my_metrics.json")["studies"]
+    for name in ("metrics.json", "model.pth"):
+        assert (folder / models / name).read_bytes() == (ROOT / models / name).read_bytes()
 
 
-@pytest.mark.parametrize("path", notebooks("inference"), ids=project)
-def test_inference_without_data_sets(path, folder):
-    run(path, {}, folder)
-    executed = folder / project(path) / path.name
+@pytest.mark.parametrize("path", TRAIN, ids=project)
+def test_a_killed_training_ends_the_same(path, trained, tmp_path):
+    """The kernel killed at the first checkpoint, and the notebook run again: the weights of a
+    training without a break, bit for bit. Without studies: those come after the training."""
+    book = read(path)
+    there = "".join(source(cell) for cell in cells(book, "parameters"))
+    wanted = {"train_again": True, "run_studies": False}
+    parameters = book["metadata"]["smoke"] | {
+        name: value for name, value in wanted.items() if re.search(rf"^{name} =", there, re.M)}
+    make_small_data(path, tmp_path)
+    weights = tmp_path / "models" / project(path) / "my_model.pth"
+    checkpoints = f"../models/{project(path)}/my_*checkpoint*.pth"
+    with pytest.raises(RuntimeError, match="(?i)kernel died"):
+        run(path, parameters, tmp_path, kill_when=checkpoints)
+    assert not weights.exists()    # killed before the end, not after it
+    run(path, parameters, tmp_path)
+    whole = trained(path)[1] / weights.relative_to(tmp_path)
+    one, other = (torch.load(file, map_location="cpu", weights_only=True)
+                  for file in (whole, weights))
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+RIGHT = re.compile(r"\W*(equal|right)\b", re.IGNORECASE)    # how a check cell says it
+
+
+@pytest.mark.parametrize("path, exercise", [
+    pytest.param(path, exercise, id=f"{project(path)[0]}-{exercise.name}")
+    for path in TRAIN for exercise in exercises(read(path))])
+def test_answers(path, exercise, trained):
+    """The folded answer is right; answers of a wrong kind get words, not a traceback."""
+    if exercise.answer is None:
+        pytest.skip(f"the answer is not run: {exercise.why}")
+    book, _ = trained(path)
+    printed = {cell["metadata"]["answer"].removeprefix(f"{exercise.name}: "): stdout(cell)
+               for cell in code_cells(book)
+               if cell["metadata"].get("answer", "").startswith(f"{exercise.name}: ")}
+    assert RIGHT.match(printed.pop("right")), printed
+    assert "not yet" in printed["None"]
+    for which, text in printed.items():
+        assert text.strip() and "Traceback" not in text and not RIGHT.match(text), (which, text)
+
+
+@pytest.mark.parametrize("path", INFERENCE, ids=project)
+def test_inference_without_data_sets(path, tmp_path):
+    run(path, {}, tmp_path)
+    executed = tmp_path / project(path) / path.name
     complaints = checks.check_executed(executed) + checks.check_demo(executed)
     assert not complaints, "\n" + "\n".join(complaints)
 
 
-@pytest.mark.parametrize("path", notebooks("inference"), ids=project)
+@pytest.mark.parametrize("path", INFERENCE, ids=project)
 def test_demo(path, monkeypatch, capsys):
     monkeypatch.setattr(start, "PYTHON", Path(sys.executable))
     number = int(project(path)[0])
@@ -79,7 +153,7 @@ def test_demo(path, monkeypatch, capsys):
     assert re.fullmatch(line, capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("path", notebooks("inference"), ids=project)
+@pytest.mark.parametrize("path", INFERENCE, ids=project)
 def test_export_works_alone(path, tmp_path):
     number = int(project(path)[0])
     name, alone, elsewhere = start.NAMES[number], tmp_path / "alone", tmp_path / "elsewhere"
@@ -104,6 +178,22 @@ RESUMES = [("parameters", "first = 1    # a number", ""),
             "    time.sleep(60)\nprint('resumed with', state.read_text(encoding='utf-8'))", "")]
 
 
+STUB = 'def my_sum(a, b):\n    """Add."""\n    return None     # your code'
+CHECK = """mine, theirs = my_sum(torch.ones(2), 2), torch.ones(2) + 2
+if mine is None:
+    print("not yet")
+else:
+    print("equal" if bool((mine == theirs).all()) else "3, 3 is wanted")"""
+ANSWERS = ["return a + b", 'def my_sum(a, b):\n    """Add."""\n    return a + b']
+EXERCISES = [
+    ("parameters", "import torch", ""),
+    *[part for answer in ANSWERS for part in [
+        ("", STUB, ""), ("exercise", CHECK, "not yet\n", "<details><summary>One answer</summary>"
+                         f"\n\n```python\n{answer}\n```\nOr so.\n</details>\n\n**Next**")]],
+    ("", "my_settings = None    # {}", ""),
+    ("exercise", "print('not yet')", "not yet\n", "<details>\n\n`{}`\n</details>")]
+
+
 def test_take_runs_nothing_but_what_it_takes(tmp_path):
     write_notebook(tmp_path / "a.ipynb", PARTS)
     assert take(tmp_path / "a.ipynb", "total").total() == ("cpu", pytest.approx(18.85, abs=0.01))
@@ -124,9 +214,37 @@ def test_run_goes_on_after_a_kill_and_leaves_the_original_alone(tmp_path):
     assert list((tmp_path / "original" / "models" / "1_A").iterdir()) == []
 
 
-def test_small_data_covers_what_it_can():
-    assert {"mnist", "fashionmnist", "mathsymbols", "handwritten_strings",
-            "petimages"} <= {*download.DATASETS}
+def test_run_can_change_the_copy_and_adds_answers(tmp_path):
+    path = tmp_path / "original" / "1_A" / "train.ipynb"
+    write_notebook(path, EXERCISES)
+    right, words, settings = exercises(read(path))
+    assert right.answer == words.answer == 'def my_sum(a, b):\n    """Add."""\n    return a + b'
+    assert settings.answer is None and "settings" in settings.why
+    executed = run(path, {}, tmp_path / "copy", change=add_answers)
+    printed = {cell["metadata"]["answer"]: stdout(cell) for cell in code_cells(executed)
+               if "answer" in cell["metadata"]}
+    assert printed["exercise 1: right"] == "equal\n" == printed["exercise 2: right"]
+    assert printed["exercise 1: None"] == "not yet\n"
+    assert "Traceback" in printed["exercise 1: another shape"] and len(printed) == 8
+    assert checks.check_exercises(tmp_path / "copy" / "1_A" / "train.ipynb") == []
+
+
+def test_interrupted(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", [
+        ("", "def step(n):\n    return n + 1\n\ndef steps():\n    return step(step(0))", "")])
+    module = take(tmp_path / "a.ipynb", "steps")
+    with pytest.raises(KeyboardInterrupt), interrupted(module, "step", 2):
+        module.steps()
+    with interrupted(module, "step", None):
+        assert module.steps() == 2
+    with interrupted(module, "step", 3):
+        assert module.steps() == 2
+
+
+@pytest.mark.parametrize("name", download.DATASETS)
+def test_every_data_set_has_a_small_one(name, tmp_path):
+    getattr(small_data, name)(tmp_path)
+    assert [file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size]
 
 
 def test_small_petimages_are_photos_of_many_shapes_in_two_classes(tmp_path):
