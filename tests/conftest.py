@@ -15,3 +15,4 @@ os.environ.update(start.environment())    # as under `start.py test`; notebooks 
 def pytest_configure(config):
     """What can't run is listed with its reason at the end, as with pytest -rs."""
     config.option.reportchars += "s"
+    config.addinivalue_line("markers", "runs(jobs): executions of a notebook that a test looks at")

@@ -112,7 +112,7 @@ def exercises(book):
         elif block is None:
             why = "there is no ```python block in its <details>"
         elif re.match(r"(?:@.*\n)*(?:def|class) ", block[1]):
-            answer = block[1]
+            answer = block[1].rstrip()
         else:
             answer = fill_in(stub, block[1])
         found.append(SimpleNamespace(place=place, stub=stub, check=check, answer=answer, why=why,

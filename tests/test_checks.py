@@ -195,7 +195,7 @@ NOTEBOOK_VARIANTS = [    # check, notebook, change
     (checks.check_same, TRAIN, replace("same:setup", "ready", "Ready")),
     (checks.check_same, CHINESE, replace("same:setup", "print(", "print(1, ")),
     (checks.check_same, INFERENCE, remove("same:setup")),
-    (checks.check_same, INFERENCE, code("def double(x):\n    \"\"\"Twice.\"\"\"\n    return 2 * x")),
+    (checks.check_same, INFERENCE, code(TRAIN_CELLS[3][1])),
     (checks.check_same, INFERENCE, code("def double(x):\n    return 2 * x")),
     (checks.check_same, INFERENCE, code("class double:\n    x = 2")),
     (checks.check_same, INFERENCE, code("print(1)\n", "same:one")),

@@ -3,6 +3,7 @@ and the exports. Finds the projects itself."""
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import download
@@ -34,16 +35,6 @@ def project(path):
     return path.parent.name
 
 
-@pytest.fixture(scope="module", autouse=True)
-def offline():
-    """Copies run without mirror and network, so that a missing data set is noticed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("DATASETS_MIRROR", raising=False)
-        for name in ("http_proxy", "https_proxy"):
-            patch.setenv(name, "http://127.0.0.1:9")
-        yield
-
-
 def make_small_data(path, folder):
     """Generate the data sets that a notebook's code names."""
     code = "\n".join(map(source, code_cells(read(path))))
@@ -57,34 +48,72 @@ def make_small_data(path, folder):
             download.stamp(target)
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """path -> (executed book, folder): a training notebook, run once on small data, with answers
-    to its exercises behind them."""
-    results = {}
+# Executions: each is a function of a notebook and an empty folder, and runs once for all tests.
 
-    def result(path):
-        if path not in results:
-            folder = tmp_path_factory.mktemp(project(path)[0])
-            make_small_data(path, folder)
-            try:
-                book = run(path, read(path)["metadata"]["smoke"], folder, change=add_answers)
-                results[path] = book, folder
-            except Exception as error:
-                results[path] = error
-        if isinstance(results[path], Exception):
-            raise results[path]
-        return results[path]
-
-    return result
+def smoke(path, folder):
+    """Training on small data, its studies too, with answers to the exercises: the book."""
+    make_small_data(path, folder)
+    return run(path, read(path)["metadata"]["smoke"], folder, change=add_answers)
 
 
+def killed(path, folder):
+    """The same training, its kernel killed at the first checkpoint, then started again until its
+    weights are there; whether they were there too soon."""
+    models = f"../models/{project(path)}"
+    there = "".join(source(cell) for cell in cells(read(path), "parameters"))
+    wanted = {"train_again": True, "run_studies": False}    # studies come after the training
+    parameters = read(path)["metadata"]["smoke"] | {
+        name: value for name, value in wanted.items() if re.search(rf"^{name} =", there, re.M)}
+    make_small_data(path, folder)
+    with pytest.raises(RuntimeError, match="(?i)kernel died"):
+        run(path, parameters, folder, kill_when=f"{models}/my_*checkpoint*.pth")
+    too_soon = (folder / project(path) / models / "my_model.pth").exists()
+    with pytest.raises(RuntimeError, match="(?i)kernel died"):
+        run(path, parameters, folder, kill_when=f"{models}/my_model.pth")
+    return too_soon
+
+
+def as_it_is(path, folder):
+    return run(path, {}, folder)
+
+
+@pytest.fixture(scope="module")
+def executed(request, tmp_path_factory):
+    """(job, path) -> (its result, its folder). What the chosen tests look at is executed two at
+    a time, on a thread each: on small data more threads only wait for each other. There is
+    neither mirror nor network, so that a missing data set is noticed."""
+    jobs, pool = {}, ThreadPoolExecutor(2)
+
+    def start_job(job, path):
+        folder = tmp_path_factory.mktemp(f"{project(path)[0]}-{job.__name__}")
+        return pool.submit(job, path, folder), folder
+
+    def result(job, path):
+        future, folder = jobs[job, path]
+        return future.result(), folder
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DATASETS_MIRROR", raising=False)
+        for name in ("http_proxy", "https_proxy"):
+            patch.setenv(name, "http://127.0.0.1:9")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        for item in request.session.items:
+            marker = item.get_closest_marker("runs")
+            for job in marker.kwargs["jobs"] if marker else ():
+                path = item.callspec.params["path"]
+                if (job, path) not in jobs:
+                    jobs[job, path] = start_job(job, path)
+        yield result
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.runs(jobs=[smoke])
 @pytest.mark.parametrize("path", TRAIN, ids=project)
-def test_training_on_small_data(path, trained):
+def test_training_on_small_data(path, executed):
     """The same code path as at full size, and the studies: they write to my_metrics.json."""
-    _, folder = trained(path)
-    executed = folder / project(path) / path.name
-    complaints = checks.check_executed(executed) + checks.check_exercises(executed)
+    _, folder = executed(smoke, path)
+    book = folder / project(path) / path.name
+    complaints = checks.check_executed(book) + checks.check_exercises(book)
     assert not complaints, "\n" + "\n".join(complaints)
     models = Path("models") / project(path)
     assert (folder / models / "my_model.pth").is_file()
@@ -93,25 +122,15 @@ def test_training_on_small_data(path, trained):
         assert (folder / models / name).read_bytes() == (ROOT / models / name).read_bytes()
 
 
+@pytest.mark.runs(jobs=[smoke, killed])
 @pytest.mark.parametrize("path", TRAIN, ids=project)
-def test_a_killed_training_ends_the_same(path, trained, tmp_path):
-    """The kernel killed at the first checkpoint, and the notebook run again: the weights of a
-    training without a break, bit for bit. Without studies: those come after the training."""
-    book = read(path)
-    there = "".join(source(cell) for cell in cells(book, "parameters"))
-    wanted = {"train_again": True, "run_studies": False}
-    parameters = book["metadata"]["smoke"] | {
-        name: value for name, value in wanted.items() if re.search(rf"^{name} =", there, re.M)}
-    make_small_data(path, tmp_path)
-    weights = tmp_path / "models" / project(path) / "my_model.pth"
-    checkpoints = f"../models/{project(path)}/my_*checkpoint*.pth"
-    with pytest.raises(RuntimeError, match="(?i)kernel died"):
-        run(path, parameters, tmp_path, kill_when=checkpoints)
-    assert not weights.exists()    # killed before the end, not after it
-    run(path, parameters, tmp_path)
-    whole = trained(path)[1] / weights.relative_to(tmp_path)
-    one, other = (torch.load(file, map_location="cpu", weights_only=True)
-                  for file in (whole, weights))
+def test_a_killed_training_ends_the_same(path, executed):
+    """The same weights as a training without a break, bit for bit."""
+    (_, folder), (too_soon, other_folder) = executed(smoke, path), executed(killed, path)
+    assert not too_soon, "the weights were written before the training's first checkpoint"
+    one, other = (torch.load(place / "models" / project(path) / "my_model.pth",
+                             map_location="cpu", weights_only=True)
+                  for place in (folder, other_folder))
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
@@ -119,14 +138,15 @@ def test_a_killed_training_ends_the_same(path, trained, tmp_path):
 RIGHT = re.compile(r"\W*(equal|right)\b", re.IGNORECASE)    # how a check cell says it
 
 
+@pytest.mark.runs(jobs=[smoke])
 @pytest.mark.parametrize("path, exercise", [
     pytest.param(path, exercise, id=f"{project(path)[0]}-{exercise.name}")
     for path in TRAIN for exercise in exercises(read(path))])
-def test_answers(path, exercise, trained):
+def test_answers(path, exercise, executed):
     """The folded answer is right; answers of a wrong kind get words, not a traceback."""
     if exercise.answer is None:
         pytest.skip(f"the answer is not run: {exercise.why}")
-    book, _ = trained(path)
+    book, _ = executed(smoke, path)
     printed = {cell["metadata"]["answer"].removeprefix(f"{exercise.name}: "): stdout(cell)
                for cell in code_cells(book)
                if cell["metadata"].get("answer", "").startswith(f"{exercise.name}: ")}
@@ -136,11 +156,12 @@ def test_answers(path, exercise, trained):
         assert text.strip() and "Traceback" not in text and not RIGHT.match(text), (which, text)
 
 
+@pytest.mark.runs(jobs=[as_it_is])
 @pytest.mark.parametrize("path", INFERENCE, ids=project)
-def test_inference_without_data_sets(path, tmp_path):
-    run(path, {}, tmp_path)
-    executed = tmp_path / project(path) / path.name
-    complaints = checks.check_executed(executed) + checks.check_demo(executed)
+def test_inference_without_data_sets(path, executed):
+    _, folder = executed(as_it_is, path)
+    book = folder / project(path) / path.name
+    complaints = checks.check_executed(book) + checks.check_demo(book)
     assert not complaints, "\n" + "\n".join(complaints)
 
 
