@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import nbformat
 import papermill
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from start import reuse_source
@@ -243,8 +244,12 @@ def run(path, parameters, folder, kill_when=None, change=None):
     if kill_when:
         book.cells.insert(0, new_code_cell(KILL_SWITCH.format(pattern=kill_when)))
     nbformat.write(book, copy)
-    papermill.execute_notebook(str(copy), str(copy), parameters, cwd=str(copy.parent),
-                               kernel_name="python3", progress_bar=False, execution_timeout=300)
+    papermill.execute_notebook(str(copy), str(copy), parameters, kernel_name="python3",
+                               prepare_only=True, progress_bar=False)
+    book = nbformat.read(copy, as_version=4)    # executed by papermill, it would change our folder
+    NotebookClient(book, timeout=300, kernel_name="python3",
+                   resources={"metadata": {"path": str(copy.parent)}}).execute()
+    nbformat.write(book, copy)
     return read(copy)
 
 
