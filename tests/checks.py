@@ -551,8 +551,9 @@ def known_figures(path):
 
 
 def check_numbers(path):
-    """Marked numbers equal metrics.json, spaces aside. A readme's percentages and decimals are
-    marked; a figure in a notebook's text is, or stands in an output or the code of it."""
+    """Marked numbers equal metrics.json, spaces aside. A page's percentages and the decimals of a
+    project's readme are marked; a figure in a notebook's text is marked, or stands in an output
+    or in the code of that notebook."""
     text, complaints = page_text(path), []
     root = next(parent for parent in path.parents if (parent / "models").is_dir())
     for number, keys, form, shown in MARKER.findall(text):
@@ -577,7 +578,7 @@ def check_numbers(path):
             f"{figure}: in no output, not in the code, not marked: … {around} …"
             for figure, around in figures(path)
             if bare(figure) + "%" * figure.endswith("%") not in known]
-    readme = path.name.startswith("readme") and path.parent.name != "datasets"
+    readme = path.name.startswith("readme") and re.match(r"[1-6]_", path.parent.name)
     return complaints + [f"{figure}: not marked with its place in metrics.json: … {around} …"
                          for figure, around in figures(path)
                          if "." in figure and (readme or "%" in figure)]

@@ -315,7 +315,7 @@ FILE_VARIANTS = [    # check, what it looks at, file, its new content (None: no 
     (checks.check_numbers, "readme.md", "readme.md",
      "<!--=1:results/test/value:.1%-->99.5 %<!--/--> begins the line"),
     (checks.check_numbers, "readme.md", "readme.md", "99.5 % of the digits"),
-    (checks.check_numbers, "readme.md", "readme.md", "a mean score of 298.5"),
+    (checks.check_numbers, f"{PROJECT}/readme.md", f"{PROJECT}/readme.md", "a score of 298.5"),
     (checks.check_ruff, "", "start.py", "import os\n"),
     (checks.check_ruff, "", "start.py", f'TEXT = "{95 * "x"}"\n'),
     (checks.check_ruff, "", "start.py", "def f(:\n"),
