@@ -97,6 +97,7 @@ def executed(request, tmp_path_factory):
         for name in ("http_proxy", "https_proxy"):
             patch.setenv(name, "http://127.0.0.1:9")
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("TQDM_DISABLE", "1")    # a busy machine shows bars that others don't see
         for item in request.session.items:
             marker = item.get_closest_marker("runs")
             for job in marker.kwargs["jobs"] if marker else ():
