@@ -24,7 +24,9 @@ import importlib, inspect, sys
 sys.path.insert(0, sys.argv[1])
 module = importlib.import_module(sys.argv[2])
 for name, function in list(vars(module).items()):
-    if name.startswith("load_") and "weights" in inspect.signature(function).parameters:
+    if name.startswith("load_") and all(
+            parameter.default is not parameter.empty
+            for parameter in inspect.signature(function).parameters.values()):
         print(name, function())
 sys.argv[1:] = ["-h"]
 module.main()
