@@ -212,6 +212,7 @@ EXERCISES = [
     *[part for answer in ANSWERS for part in [
         ("", STUB, ""), ("exercise", CHECK, "not yet\n", "<details><summary>One answer</summary>"
                          f"\n\n```python\n{answer}\n```\nOr so.\n</details>\n\n**Next**")]],
+    ("", "def other():\n    return None", ""),
     ("", "my_settings = None    # {}", ""),
     ("exercise", "print('not yet')", "not yet\n", "<details>\n\n`{}`\n</details>")]
 
