@@ -24,8 +24,8 @@ import importlib, inspect, sys
 sys.path.insert(0, sys.argv[1])
 module = importlib.import_module(sys.argv[2])
 for name, function in list(vars(module).items()):
-    if name.startswith("load_") and "weights" in inspect.signature(function).parameters:
-        print(name, function())
+    if name.startswith("load_") and str(inspect.signature(function)).startswith("(weights="):
+        print(name, function())    # load_...(weights=WEIGHTS, ...)
 sys.argv[1:] = ["-h"]
 module.main()
 """
