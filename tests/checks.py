@@ -248,8 +248,8 @@ def check_parameters(path):
     book = read(path)
     code = code_cells(book)
     places = [place for place, cell in enumerate(code) if "parameters" in tags(cell)]
-    if len(places) != 1 or places[0] > 5:
-        return ["one cell must be tagged parameters, among the first six code cells; "
+    if len(places) != 1 or places[0] > 4:
+        return ["one cell must be tagged parameters, among the first five code cells; "
                 f"tagged are the code cells {[place + 1 for place in places]}"]
     complaints, text = [], source(code[places[0]])
     later = [node.id for cell in code[places[0] + 1:] for node in ast.walk(parse(source(cell)))

@@ -100,7 +100,8 @@ def exercises(book):
         check = source(all_cells[place])
         function = re.compile(r"^( +)return None\b.*$", re.MULTILINE)
         above = [source(cell) for cell in all_cells[last:place] if cell["cell_type"] == "code"]
-        stub = next((text for text in reversed(above) if function.search(text)), None)
+        stub = next((text for text in reversed(above) if function.search(text) and any(
+            name in check for name in re.findall(r"^def (\w+)", text, re.MULTILINE))), None)
         folded = "".join(re.findall(r"<details>.*?</details>", "\n\n".join(
             source(cell) for cell in all_cells[place:end] if cell["cell_type"] == "markdown"),
             re.DOTALL))
