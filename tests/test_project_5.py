@@ -1,10 +1,14 @@
 """Project 5: the rules in both forms, what the snake sees, the functions that readers copy, the
 published figure, kill and resume, the window without a screen."""
 import json
+import pickle
+import sys
 import threading
 import time
-from contextlib import chdir
+from contextlib import chdir, contextmanager
+from itertools import count
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -24,6 +28,13 @@ def snake():
         yield reuse_module(PROJECT / "inference.ipynb")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread(snake):
+    """Beside other work more threads only wait for each other."""
+    with snake.one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def agent(snake):
     return snake.load_agent(device="cpu")
@@ -32,14 +43,102 @@ def agent(snake):
 @pytest.fixture(scope="module")
 def lesson():
     """Functions of the training notebook."""
-    return take(PROJECT / "train.ipynb", "train", "Replay", "flip_sides", "on_a_cycle",
+    return take(PROJECT / "train.ipynb", "train_agent", "Replay", "flip_sides", "on_a_cycle",
                 "QNetwork", "play_many", "greedy", "Dueling", "half_blind", "returns")
+
+
+@contextmanager
+def interrupted(module, name, at):
+    """Inside, the call number `at` (from 1) of a module's function raises KeyboardInterrupt, as
+    the stop button does; with None, none does."""
+    function, calls = getattr(module, name), count(1)
+
+    def stopping(*arguments, **keywords):
+        if next(calls) == at:
+            raise KeyboardInterrupt
+        return function(*arguments, **keywords)
+
+    setattr(module, name, stopping)
+    try:
+        yield
+    finally:
+        setattr(module, name, function)
 
 
 # The rules
 
 def test_gymnasium_accepts_the_environment(snake):
     check_env(snake.SnakeEnv(6, 7), skip_render_check=True)
+
+
+ALL = [(row, column) for row in range(6) for column in range(6)]
+SNAKE = [(3, 3), (3, 2), (3, 1)]    # at the start on 6×6
+
+
+@pytest.mark.parametrize("wrong, error", [
+    ({"rows": 2, "columns": 2}, ValueError), ({"columns": 3}, ValueError),
+    ({"rows": 6.0}, TypeError), ({"rows": "6"}, TypeError),
+    ({"walls": [(99, 99)]}, ValueError), ({"walls": [(-1, 2)]}, ValueError),
+    ({"walls": [(0, 6)]}, ValueError), ({"walls": [(3, 2)]}, ValueError),
+    ({"walls": ALL}, ValueError), ({"walls": [c for c in ALL if c not in SNAKE]}, ValueError),
+    ({"walls": [(0.5, 1)]}, TypeError)])
+def test_boards_that_are_none(snake, wrong, error):
+    """Both implementations refuse them."""
+    for make in (snake.SnakeEnv, lambda **board: snake.SnakeGames([0], **board)):
+        with pytest.raises(error, match="got"):
+            make(**{"rows": 6, "columns": 6} | wrong)
+
+
+def test_walls_named_twice_count_once(snake):
+    walls = np.array([[0, 0], [0, 0], [5, 5]])
+    assert snake.SnakeEnv(6, 6, walls).cells == snake.SnakeGames([0], 6, 6, walls).cells == 34
+
+
+def test_render_modes(snake):
+    for mode in ("human", "ansi", 3):
+        with pytest.raises(ValueError, match="want"):
+            snake.SnakeEnv(6, 6, render_mode=mode)
+    env = snake.SnakeEnv(6, 6, render_mode=None)
+    env.reset(seed=0)
+    assert env.render() is None
+    env = snake.SnakeEnv(6, 6)
+    with pytest.raises(ValueError, match="reset"):
+        env.render()
+    env.reset(seed=0)
+    assert env.render(2).shape == (16, 16, 3)
+    with pytest.raises(ValueError, match="cell"):
+        env.render(0)
+
+
+def test_actions(snake):
+    env = snake.SnakeEnv(6, 6)
+    with pytest.raises(ValueError, match="call reset first"):
+        env.step(0)
+    env.reset(seed=0)
+    for wrong in (3, -1, 100, 0.5, 2.9, True, np.float32(1), float("inf"), "left", None):
+        with pytest.raises(ValueError, match="want 0"):
+            env.step(wrong)
+    assert env.moves == 0
+    env.step(np.int64(1))
+    while not env.over:
+        env.step(1)
+    with pytest.raises(ValueError, match="call reset first"):    # a turn revives nobody
+        env.step(0)
+    env.reset()
+    assert not env.step(1)[2]
+
+
+def test_seeds(agent, snake):
+    """NumPy's integers are as good as Python's; what is none is said."""
+    score, frames = snake.play_episode(agent, 3, (6, 6))
+    again, same = snake.play_episode(agent, np.int64(3), (6, 6))
+    assert score == again and np.array_equal(frames, same)
+    for wrong, error in ((-1, ValueError), ("a", TypeError), (1.5, TypeError), (None, TypeError)):
+        with pytest.raises(error, match="got seed"):
+            snake.play_episode(agent, wrong, (6, 6))
+        if wrong is not None:
+            with pytest.raises(error, match="got seed"):
+                snake.SnakeEnv(6, 6).reset(seed=wrong)
 
 
 @pytest.mark.parametrize("rows, columns, walls, games", [
@@ -163,9 +262,44 @@ def test_agent(agent, snake, tmp_path):
     assert (MODELS / "model.pth").stat().st_size <= 2e6
     with pytest.raises(FileNotFoundError, match="train.ipynb"):
         snake.load_agent(tmp_path / "none.pth")
-    torch.save({"a": torch.zeros(3)}, tmp_path / "foreign.pth")
-    with pytest.raises(RuntimeError):
-        snake.load_agent(tmp_path / "foreign.pth")
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('the pickle ran')",)
+
+
+def odd_weights(folder):
+    """Files that hold no weights of this network, each by a name that says why."""
+    good = (MODELS / "model.pth").read_bytes()
+    state = torch.load(MODELS / "model.pth", map_location="cpu", weights_only=True)
+    first, *_ = state
+    for name, content in {
+            "empty": b"", "text": b"no weights", "cut": good[:20_000], "noise": bytes(range(256)),
+            "pickle": pickle.dumps(Evil(), protocol=2), "png": b"\x89PNG\r\n\x1a\n" + bytes(99)}.items():
+        (folder / name).write_bytes(content)
+    for name, content in {
+            "nothing": {}, "list": [1, 2], "number": 3, "another": {"a": torch.zeros(3)},
+            "missing": {k: v for k, v in state.items() if k != first},
+            "more": state | {"more": torch.zeros(1)}, "whole": torch.nn.Linear(2, 2),
+            "shape": state | {first: state[first][:, 1:]}, "none": state | {first: None},
+            "flat": state | {first: torch.tensor(3.0)}}.items():
+        torch.save(content, folder / name)
+    return sorted(folder.iterdir())
+
+
+def test_odd_weights(snake, tmp_path):
+    for file in odd_weights(tmp_path):
+        with pytest.raises(ValueError, match="git checkout") as error:
+            snake.load_agent(file, "cpu")
+        assert file.name in str(error.value) and "weights_only" not in str(error.value)
+    for device in ("gpu", "", "meta", "cuda:99", 3.5):
+        with pytest.raises(ValueError, match="device"):
+            snake.load_agent(device=device)
+    with pytest.raises(TypeError):
+        snake.load_agent(3)
+    with pytest.raises(FileNotFoundError):
+        snake.load_agent(tmp_path)
 
 
 def test_episode(agent, snake):
@@ -180,10 +314,55 @@ def test_episode(agent, snake):
 
 
 @pytest.mark.parametrize("wrong", [{"board": (3, 9)}, {"board": (9,)}, {"cell": 0},
-                                   {"every": 0}])
+                                   {"every": 0}, {"walls": [(8, 8)]}, {"cell": 10 ** 6},
+                                   {"cell": 20, "memory": 10 ** 6}])
 def test_episode_refuses(agent, snake, wrong):
     with pytest.raises(ValueError, match="want"):
         snake.play_episode(agent, 0, **{"board": (8, 8)} | wrong)
+
+
+def test_frames_take_no_more_than_they_say(agent, snake):
+    """The limit is that of the frames returned, to the byte, and a film has one, too."""
+    _, frames = snake.play_episode(agent, 4, (8, 10), cell=3)
+    assert frames.base is None and frames.flags.c_contiguous    # no view of something larger
+    snake.play_episode(agent, 4, (8, 10), cell=3, memory=frames.nbytes)
+    with pytest.raises(ValueError, match="MB"):
+        snake.play_episode(agent, 4, (8, 10), cell=3, memory=frames.nbytes - 1)
+    with pytest.raises(ValueError, match="MB"):
+        snake.film(agent, 4, (8, 10), memory=10 ** 6)
+
+
+def test_frames_are_what_the_game_draws(agent, snake):
+    """Drawn after the game from the cells of the head, they equal those drawn in it."""
+    env = snake.SnakeEnv(7, 8, WALLS)
+    view, _ = env.reset(seed=2)
+    frames = [env.render(4)]
+    while not env.over:
+        view, *_ = env.step(int(snake.q_values(agent, view).argmax()))
+        frames.append(env.render(4))
+    assert np.array_equal(snake.play_episode(agent, 2, (7, 8), 4, walls=WALLS)[1], frames)
+
+
+def test_one_thread_is_given_back(agent, snake, monkeypatch):
+    """The games run on one thread, and the program that imports them keeps its own number."""
+    seen, play = [], snake.q_values
+
+    def watch(*arguments):
+        seen.append((torch.get_num_threads(), cv2.getNumThreads()))
+        return play(*arguments)
+
+    monkeypatch.setattr(snake, "q_values", watch)
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        torch.set_num_threads(2)
+        cv2.setNumThreads(2)
+        snake.film(agent, 0, (6, 6), moves=3)
+        with pytest.raises(ValueError):
+            snake.play_episode(agent, 0, (6, 6), cell=20, memory=10 ** 5)
+        assert set(seen) == {(1, 1)} and (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def test_film(agent, snake, tmp_path):
@@ -193,6 +372,27 @@ def test_film(agent, snake, tmp_path):
     snake.save_video(pictures, tmp_path / "a.mp4")
     assert (tmp_path / "a.gif").read_bytes()[:4] == b"GIF8"
     assert (tmp_path / "a.mp4").stat().st_size > 500
+    for wrong in ({"moves": 0}, {"every": 0}, {"cell": 0}, {"first": -1}):
+        with pytest.raises(ValueError, match="want"):
+            snake.film(agent, 1, (6, 8), **wrong)
+    for save in (snake.save_gif, snake.save_video):
+        with pytest.raises(ValueError, match="no pictures"):
+            save([], tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        snake.save_video(pictures, tmp_path / "missing" / "a.mp4")
+
+
+@pytest.mark.parametrize("wrong", [
+    "--board 2 2", "--seed -1", "--gif missing/a.gif", "--window", "--weights readme.md",
+    "--weights missing.pth"])
+def test_command_line_says_it_in_one_line(snake, monkeypatch, wrong):
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "argv", ["snake.py", *wrong.split()])
+    with pytest.raises(SystemExit) as end:
+        snake.main()
+    assert end.value.code.startswith("snake.py: ") and "\n" not in end.value.code
 
 
 def test_window(agent, snake, monkeypatch):
@@ -286,23 +486,9 @@ def small_settings():
 
 def small_training(lesson, folder, stop_at=None):
     """A training of 80 ticks; stop_at: KeyboardInterrupt there, as the stop button does."""
-    def validate(network):
-        return float(lesson.play_many(lesson.greedy(network), range(3), 6, 6)["score"].mean())
-
-    tick, ticks = lesson.tick, []
-
-    def stopping_tick(*arguments, **things):
-        ticks.append(1)
-        if len(ticks) == stop_at:
-            raise KeyboardInterrupt
-        return tick(*arguments, **things)
-
-    lesson.train.__globals__["tick"] = stopping_tick
-    try:
-        return lesson.train(small_settings(), validate=validate, save_every=0.0,
-                            checkpoint=folder / "training.pth", report=lambda line: None)
-    finally:
-        lesson.train.__globals__["tick"] = tick
+    with interrupted(lesson, "tick", stop_at):
+        return lesson.train_agent(small_settings(), validation={"games": 3, "board": [6, 6]},
+                                  save_every=0.0, folder=folder, report=lambda line: None)
 
 
 @pytest.mark.parametrize("stop_at", [5, 47])
@@ -316,12 +502,26 @@ def test_interrupted_training_ends_the_same(lesson, tmp_path, stop_at):
     assert len(history) == len(rows) == 20
     assert [row.get("validation") for row in history] == [row.get("validation") for row in rows]
     assert all(map(torch.equal, whole.state_dict().values(), resumed.state_dict().values()))
+    assert [file.suffix for file in (tmp_path / "broken").iterdir()] == [".pth"]
+
+
+def test_a_training_keeps_to_its_settings(lesson, tmp_path):
+    """An unknown setting is an error; other settings have a checkpoint of their own."""
+    for wrong in ({"gama": 0.9}, {"board": [6, 6]}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            lesson.train_agent(small_settings() | wrong)
+    small_training(lesson, tmp_path)
+    lesson.train_agent(small_settings() | {"gamma": 0.8, "steps": 16 * 20}, folder=tmp_path,
+                       report=lambda line: None)
+    assert len(list(tmp_path.glob("my_checkpoint_*.pth"))) == 2
 
 
 def test_foreign_checkpoint_is_put_aside(lesson, tmp_path, capsys):
-    (tmp_path / "training.pth").write_bytes(b"not a checkpoint")
     small_training(lesson, tmp_path)
-    assert (tmp_path / "training.pth.broken").read_bytes() == b"not a checkpoint"
+    file, = tmp_path.iterdir()
+    file.write_bytes(b"not a checkpoint")
+    small_training(lesson, tmp_path)
+    assert file.with_name(file.name + ".broken").read_bytes() == b"not a checkpoint"
     assert "put aside" in capsys.readouterr().out
 
 
