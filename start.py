@@ -1,4 +1,4 @@
-"""Sets up this collection of notebooks and shows it. Needs Python 3.11, 3.12 or 3.13 alone.
+"""Sets up this collection of notebooks and shows it. Needs Python 3.11 or newer alone.
 
   python3 start.py                      set up, run the demos, open JupyterLab in the browser
   python3 start.py --no-lab             set up, run the demos: one line a project
@@ -7,8 +7,11 @@
   python3 start.py data [NAME ...]      fetch data sets; without a name: what there is
   python3 start.py export N FOLDER      write project N as a module with its weights to FOLDER
 
-The first set-up fetches the packages of requirements.txt into the folder .venv: minutes, and
-up to 6 GB. The next ones take a second. Nothing is written outside this folder.
+The first set-up fetches the packages of requirements.txt into the folder .venv, which takes
+minutes; the next ones take a second. On Linux without an NVIDIA card torch comes from PyTorch's
+CPU index: 1.3 GB in place of 6. With --cuda, after any of these, it comes with the CUDA
+libraries all the same. Where pip has a mirror, PIP_INDEX_URL or its own settings, all comes
+from there. Nothing is written outside this folder but pip's cache of downloads.
 """
 import ast
 import hashlib
@@ -18,17 +21,22 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
+import tempfile
 import time
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = ROOT / "requirements.txt"
 TEST_REQUIREMENTS = ROOT / "tests" / "requirements.txt"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 NAMES = {1: "digits", 2: "cat_dog", 3: "sentiment", 4: "gan", 5: "snake", 6: "attack"}
+
+IMPORTED_AS = {"opencv-python-headless": "cv2", "pillow": "PIL", "pygame-ce": "pygame"}
 
 # The line of an inference notebook that names the folder with its weights.
 MODELS_LINE = re.compile(r'^MODELS = Path\("(.+)"\).*$', re.MULTILINE)
@@ -53,38 +61,40 @@ except Exception:
 
 
 def main():
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        sys.exit(f"This is Python {sys.version.split()[0]}; the collection needs 3.11, 3.12 or "
-                 "3.13. Start it with one of these, for example: python3.12 start.py")
+    if sys.version_info < (3, 11):
+        sys.exit(f"This is Python {sys.version.split()[0]}; the collection needs 3.11 or newer. "
+                 "Start it with one, for example: python3.12 start.py")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")
-    verb, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
-    if verb in ("-h", "--help"):
+    words = [word for word in sys.argv[1:] if word != "--cuda"]
+    if words[:1] in (["-h"], ["--help"]):
         print(__doc__)
         return
     try:
-        sys.exit(run_verb(verb, arguments))
+        sys.exit(run_verb("".join(words[:1]), words[1:], cuda="--cuda" in sys.argv))
     except KeyboardInterrupt:
         sys.exit("\nStopped. The same command goes on from here.")
+    except OSError as error:    # a full disk, a read-only folder: its own words name the place
+        sys.exit(f"{error}\nMend that, then run the same command again.")
 
 
-def run_verb(verb, arguments):
+def run_verb(verb, arguments, cuda=False):
     """Do what was asked; returns the exit status."""
     if verb in ("", "--no-lab") and not arguments:
-        set_up(REQUIREMENTS)
+        set_up(REQUIREMENTS, cuda=cuda)
         failed = demos(projects())
         if verb == "":
             open_lab()
         return failed
     if verb == "demo":
         chosen = {number: find(number) for number in map(project_number, arguments)}
-        set_up(REQUIREMENTS)
+        set_up(REQUIREMENTS, cuda=cuda)
         return demos(chosen or projects())
     if verb == "test":
-        set_up(REQUIREMENTS, TEST_REQUIREMENTS)
+        set_up(REQUIREMENTS, TEST_REQUIREMENTS, cuda=cuda)
         return pass_through([PYTHON, "-m", "pytest", *arguments])
     if verb == "data":
-        set_up(REQUIREMENTS)
+        set_up(REQUIREMENTS, cuda=cuda)
         return pass_through([PYTHON, ROOT / "datasets" / "download.py", *arguments])
     if verb == "export" and len(arguments) == 2:
         export(project_number(arguments[0]), Path(arguments[1]))
@@ -94,29 +104,75 @@ def run_verb(verb, arguments):
 
 # Set-up
 
-def set_up(*requirements):
+def set_up(*requirements, cuda=False):
     """Make .venv if it is missing or broken; install the files that changed since last time."""
-    note = VENV / "installed.json"    # file -> hash, written when all of it is installed
+    if VENV.exists() and not VENV.is_dir():
+        sys.exit(f"{VENV} is a file; the packages go into a folder of that name. Remove the file, "
+                 "then run the same command again.")
     if not venv_works():
         make_venv()
+    note = VENV / "installed.json"    # file -> hash, written when all of it is installed
     wanted = {file.relative_to(ROOT).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
               for file in requirements}
-    installed = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
-    if wanted.items() <= installed.items():
+    installed = read_note(note)
+    torch = "".join(path.name for path in VENV.glob("lib/*/site-packages/torch-*.dist-info"))
+    replace = cuda and "+cpu" in torch
+    if wanted.items() <= installed.items() and not replace:
         return
     print("Installing " + " and ".join(wanted) + " into .venv: this takes minutes.", flush=True)
     note.unlink(missing_ok=True)
-    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
-               "--progress-bar", "off", "--no-compile"]    # compiled when imported: saves a minute
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    if replace:    # for pip the two are one version: it would leave the small one
+        run_pip([*pip, "uninstall", "--yes", "torch", "torchvision"])
+    command = [*pip, "install", "--no-compile"]    # compiled when imported: saves a minute
     for file in requirements:
         command += ["-r", file]
-    status, lines = watch(command, "installing")
-    if status:
-        sys.exit("\n".join(lines[-15:]) + "\n\nThe installation failed; above is the end of "
-                 "what pip said.\nMostly it is the network, or the disk: up to 6 GB must be free. "
-                 "Then run the same command again.\nA mirror nearer to you is used when the "
-                 "environment variable PIP_INDEX_URL names it.")
-    note.write_text(json.dumps({**installed, **wanted}), encoding="utf-8")
+    if not cuda and (not torch or "+cpu" in torch):
+        command += cpu_index(pip)
+    run_pip(command)
+    part = note.with_suffix(".part")
+    part.write_text(json.dumps({**installed, **wanted}), encoding="utf-8")
+    part.replace(note)
+
+
+def read_note(note):
+    """What is installed, by the note; nothing where it is missing, cut or something else."""
+    try:
+        installed = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return installed if isinstance(installed, dict) else {}
+
+
+def cpu_index(pip):
+    """pip's arguments for a torch without CUDA, on Linux without an NVIDIA card."""
+    if sys.platform != "linux" or shutil.which("nvidia-smi"):
+        return []
+    if has_mirror(pip):
+        print("All comes from pip's mirror: torch with the CUDA libraries, 6 GB in all, unless "
+              "PIP_EXTRA_INDEX_URL names a mirror of PyTorch's CPU index.", flush=True)
+        return []
+    try:    # asked here, because pip would ask it again for each of a hundred packages
+        urlopen(CPU_INDEX + "/torch/", timeout=5).close()
+    except (OSError, HTTPException):
+        print("PyTorch's CPU index does not answer: torch comes from the ordinary index, with the "
+              "CUDA libraries, 6 GB in all.", flush=True)
+        return []
+    return ["--extra-index-url", CPU_INDEX]    # there, 2.6.0 is 2.6.0+cpu, which pip holds newer
+
+
+def has_mirror(pip):
+    """Whether pip is told, by a variable or a file, to use another index than its own."""
+    settings = subprocess.run([*pip, "config", "list"], capture_output=True, encoding="utf-8",
+                              errors="replace", env=environment()).stdout
+    return re.search(r"\.index-url=", settings) is not None
+
+
+def run_pip(command):
+    if subprocess.call(command, cwd=ROOT, env=environment()):
+        sys.exit("\nThe installation failed; above is what pip said.\nMostly it is the network, or "
+                 "the disk: up to 6 GB must be free. Then run the same command again.\nA mirror "
+                 "nearer to you is used when the environment variable PIP_INDEX_URL names it.")
 
 
 def venv_works():
@@ -132,10 +188,9 @@ def make_venv():
         version = ".".join(map(str, sys.version_info[:2]))
         sys.exit(f"Python's module venv is not complete. On Debian and Ubuntu install it with\n"
                  f"  sudo apt install python{version}-venv\nThen run the same command again.")
-    command = [sys.executable, "-m", "venv", "--clear", VENV]
-    status, lines = watch(command, "making .venv")
-    if status:
-        sys.exit("\n".join(lines[-15:]) + f"\n\n{VENV} could not be made. "
+    print("Making .venv.", flush=True)
+    if subprocess.call([sys.executable, "-m", "venv", "--clear", VENV]):
+        sys.exit(f"\n{VENV} could not be made. "
                  "Mend what is said above, remove that folder, run the same command again.")
 
 
@@ -152,37 +207,25 @@ def environment():
             "npm_config_cache": str(home / "npm")}    # JupyterLab asks npm for language servers
 
 
-def watch(command, label, folder=ROOT):
-    """Run a command; returns (exit status, lines of its output).
+def watch(command, label, folder):
+    """Run a command; returns its exit status and what it wrote to stdout and to stderr.
 
-    What it takes over two seconds is shown on stderr: the time and its last line, on one line
-    of a terminal, else twice a minute.
+    After two seconds stderr shows that it is alive: on one line of a terminal, else twice a minute.
     """
     process = subprocess.Popen(command, cwd=folder, env=environment(), encoding="utf-8",
                                errors="replace", stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    lines = []
-
-    def read():
-        for line in process.stdout:
-            lines.append(line.rstrip())
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    terminal, width = sys.stderr.isatty(), shutil.get_terminal_size().columns - 1
-    start, next_line = time.monotonic(), 2
-    while reader.is_alive():
-        reader.join(0.5)
-        seconds = int(time.monotonic() - start)
-        line = f"{label}  {seconds // 60}:{seconds % 60:02}  {lines[-1] if lines else ''}"
-        if terminal and seconds >= 2:
-            print("\r" + line[:width].ljust(width), end="", file=sys.stderr, flush=True)
-        elif seconds >= next_line and reader.is_alive():
-            print(line.rstrip(), file=sys.stderr, flush=True)
-            next_line = seconds + 30
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    terminal, line, start = sys.stderr.isatty(), "", time.monotonic()
+    while True:
+        try:
+            out, err = process.communicate(timeout=2 if terminal or not line else 30)
+            break
+        except subprocess.TimeoutExpired:
+            line = f"{label}{time.monotonic() - start:.0f} s"
+            print(line, end="\r" if terminal else "\n", file=sys.stderr, flush=True)
     if terminal:
-        print("\r" + " " * width + "\r", end="", file=sys.stderr, flush=True)
-    return process.wait(), lines
+        print(" " * len(line), end="\r", file=sys.stderr, flush=True)
+    return process.returncode, out, err
 
 
 def pass_through(command):
@@ -213,7 +256,7 @@ def projects():
 
 
 def project_number(text):
-    return int(text) if text.isdigit() else sys.exit(f"{text} is no project number, 1 to 6.")
+    return int(text) if text.isdecimal() else sys.exit(f"{text} is no project number, 1 to 6.")
 
 
 def find(number):
@@ -229,14 +272,17 @@ def demos(chosen):
     failed = 0
     for number, folder in chosen.items():
         label = f"{number} {NAMES[number]:<12}"
-        status, lines = watch([PYTHON, "-u", "-c", DEMO], label, folder)
-        if status:
-            failed = 1
-            print("\n".join(lines), file=sys.stderr)
-            last = next(filter(None, reversed(lines)), f"exit status {status}")
-            print(f"{label}failed: {last}", flush=True)
-        else:
-            print("\n".join(lines), flush=True)
+        status, out, err = watch([PYTHON, "-c", DEMO], label, folder)
+        if status == 0:
+            print(out, end="", flush=True)    # err holds progress bars
+            continue
+        failed = 1
+        print(out + err, file=sys.stderr)
+        last = next(filter(None, reversed(err.splitlines())), f"exit status {status}")
+        print(f"{label}failed: {last}", flush=True)
+        if last.startswith(("ModuleNotFoundError", "ImportError")):
+            print("If a package in .venv is missing or broken: remove the folder .venv, then run "
+                  "the same command again.", file=sys.stderr)
     return failed
 
 
@@ -262,15 +308,27 @@ def export(number, folder):
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         sys.exit(f"{folder} is not an empty folder. Name a new one.")
 
-    leave_out = shutil.ignore_patterns("metrics.json", "my_*", "*.checkpoint*")
-    shutil.copytree(weights, folder, ignore=leave_out, dirs_exist_ok=True)
     head = (f'"""The reusable cells of {project.name}/inference.ipynb, as one module.\n\n'
             f"    pip install -r requirements.txt\n    python {name}.py -h\n\n"
             f'Made by `start.py export {number}`. Its weights lie beside it.\n"""\n')
     module = MODELS_LINE.sub("MODELS = Path(__file__).resolve().parent", source)
     end = '\n\nif __name__ == "__main__":\n    main()\n'
-    (folder / f"{name}.py").write_text(head + module + end, encoding="utf-8")
-    (folder / "requirements.txt").write_text(requirements_of(module), encoding="utf-8")
+    leave_out = shutil.ignore_patterns("metrics.json", "my_*", "*.checkpoint*")
+    place = folder.resolve()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export", dir=place.parent) as beside:
+            whole = Path(beside) / place.name
+            shutil.copytree(weights, whole, ignore=leave_out)
+            (whole / f"{name}.py").write_text(head + module + end, encoding="utf-8")
+            (whole / "requirements.txt").write_text(requirements_of(module), encoding="utf-8")
+            if place.exists():    # empty; Windows would not rename onto it
+                place.rmdir()
+            whole.rename(place)
+    except OSError as error:
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        sys.exit(f"{folder} could not be written: {why}\nNothing was left there. Make room, or "
+                 "name another place.")
     print(f"{folder}: " + ", ".join(sorted(file.name for file in folder.iterdir())))
 
 
@@ -282,11 +340,10 @@ def requirements_of(source):
             imported.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
-    modules = {"opencv-python-headless": "cv2", "pillow": "PIL"}
     lines = []
     for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
         package = re.match(r"[\w-]*", line)[0]
-        if package and modules.get(package, package) in imported:
+        if package and IMPORTED_AS.get(package, package) in imported:
             lines.append(line.split("#")[0].rstrip() + "\n")
     return "".join(lines)
 

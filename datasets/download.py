@@ -210,7 +210,7 @@ DATASETS = {
     "fashionmnist": {
         "about": "70,000 pictures of clothes, 28x28, in the form of mnist; MIT, Zalando SE",
         "size": "31 MB",
-        "by_hand": "https://github.com/zalandoresearch/fashion-mnist has four files in data/fashion.",
+        "by_hand": "github.com/zalandoresearch/fashion-mnist has the four files in data/fashion.",
         "urls": ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
                  "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/"
                  "fashion/"],

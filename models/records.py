@@ -42,7 +42,7 @@ def write(path, save):
     try:
         save(part)
         with open(part, "rb+") as file:
-            os.fsync(file.fileno())    # on the disk before the name changes: a power cut is harmless
+            os.fsync(file.fileno())    # on the disk before the name changes, if the power is cut
         os.replace(part, path)
     except (OSError, RuntimeError) as error:    # torch.save reports a full disk as the second
         if part.exists():
@@ -141,7 +141,7 @@ def save_weights(network, path):
 
 
 def load_figures(folder, name="metrics.json"):
-    """The figures in a file: `metrics.json` came with the repository, `my_metrics.json` is yours."""
+    """The figures in a file: `metrics.json` was shipped, `my_metrics.json` is yours."""
     file = Path(folder) / name
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 

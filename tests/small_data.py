@@ -88,8 +88,8 @@ def handwritten_strings(folder):
         for number, (truth, kind, medium) in enumerate(rows, 1):
             picture = np.full((120, 60 + 70 * len(truth)), 230, np.uint8)
             for place, sign in enumerate(truth):
-                cv2.putText(picture, sign, (30 + 70 * place, 85), cv2.FONT_HERSHEY_SIMPLEX, 2, 30, 5,
-                            cv2.LINE_AA)
+                cv2.putText(picture, sign, (30 + 70 * place, 85), cv2.FONT_HERSHEY_SIMPLEX, 2, 30,
+                            5, cv2.LINE_AA)
             name = f"{number:03}_{medium}_{kind}.jpg"
             cv2.imwrite(str(folder / name), picture)
             table.writerow([name, truth, kind, medium, "generated", "MIT"])

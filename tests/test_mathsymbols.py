@@ -51,7 +51,9 @@ SIGNS = [("+", ["10 0 5, 10 20 6", "0 10, 20 10"]), ("-", ["0 5.5, 30 5.5"]),
 
 def other(strokes, step):
     """The same strokes, moved: another sign of the same writer."""
-    move = lambda point: " ".join(str(float(value) + step) for value in point.split()[:2])
+    def move(point):
+        return " ".join(str(float(value) + step) for value in point.split()[:2])
+
     return [", ".join(move(point) for point in stroke.split(",")) for stroke in strokes]
 
 

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 import checks
-from notebooks import ROOT, notebooks
+from notebooks import ROOT, notebooks, read, translations
 
 PROJECTS = sorted(folder for folder in ROOT.glob("[1-6]_*") if folder.is_dir())
 PAGES = [*notebooks(), *ROOT.glob("*.md"), *ROOT.glob("datasets/*.md"),
@@ -16,8 +16,11 @@ def name(value):
     return getattr(value, "__name__", None) or str(value.relative_to(ROOT))
 
 
-def fails(complaints):
-    assert not complaints, "\n" + "\n".join(complaints)
+def holds(check, path, *arguments):
+    """A check finds nothing but what waits for a later issue, in tests/waiting.json."""
+    file = "" if path == ROOT else path.relative_to(ROOT).as_posix()
+    found = checks.unexpected(check(*arguments or [path]), checks.waiting_for(check, file))
+    assert not found, "\n" + "\n".join(found)
 
 
 def test_there_is_a_project():
@@ -27,31 +30,40 @@ def test_there_is_a_project():
 @pytest.mark.parametrize("path", notebooks(), ids=name)
 @pytest.mark.parametrize("check", checks.FOR_NOTEBOOKS, ids=name)
 def test_notebook(check, path):
-    fails(check(path))
+    holds(check, path)
 
 
 def test_same_cells():
-    fails(checks.check_same(notebooks()))
+    holds(checks.check_same, ROOT, notebooks())
+
+
+def test_translations():
+    for original, translation in translations():
+        holds(checks.check_translation, translation, original, translation)
+
+
+def test_ruff():
+    holds(checks.check_ruff, ROOT)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
 @pytest.mark.parametrize("check", checks.FOR_PAGES, ids=name)
 def test_page(check, path):
-    fails(check(path))
+    holds(check, path)
 
 
 def test_readmes():
-    fails(checks.check_readmes(ROOT))
+    holds(checks.check_readmes, ROOT)
 
 
 @pytest.mark.parametrize("folder", PROJECTS, ids=name)
 def test_layout(folder):
-    fails(checks.check_layout(folder))
+    holds(checks.check_layout, folder)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("models/*/metrics.json")), ids=name)
 def test_metrics(path):
-    fails(checks.check_metrics(path))
+    holds(checks.check_metrics, path)
 
 
 def test_files():
@@ -60,4 +72,13 @@ def test_files():
     command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others",
                "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    fails(checks.check_files(ROOT, [n for n in names.split("\0") if n and (ROOT / n).exists()]))
+    names = [name for name in names.split("\0") if name and (ROOT / name).exists()]
+    holds(checks.check_files, ROOT, ROOT, names)
+
+
+def test_what_waits_is_there():
+    """An entry for a check or a file that is gone would never be noticed."""
+    for by_check in read(checks.WAITING).values():
+        for check, by_file in by_check.items():
+            assert hasattr(checks, check), check
+            assert [file for file in by_file if not (ROOT / file).exists()] == []

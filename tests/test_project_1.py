@@ -1,7 +1,9 @@
-"""Project 1: the functions that readers copy, the published figures, kill and resume."""
+"""Project 1: the functions that readers copy, the published figures, interruption and resume."""
+import gc
 import json
 import os
 import sys
+import warnings
 from contextlib import chdir
 from fractions import Fraction
 from pathlib import Path
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from notebooks import ROOT, reuse_module, take
+import records
+from notebooks import ROOT, interrupted, reuse_module, take
 
 PROJECT = ROOT / "1_Handwritten_Digit_Recognition"
 MODELS = ROOT / "models" / PROJECT.name
@@ -47,12 +51,36 @@ def test_network(network):
     assert sum(p.numel() for p in network.parameters()) <= 500_000
 
 
-def test_missing_and_foreign_weights(digits, tmp_path):
+def test_missing_weights(digits, tmp_path):
     with pytest.raises(FileNotFoundError, match="train.ipynb"):
         digits.load_recognizer(tmp_path / "none.pth")
-    torch.save({"a": torch.zeros(3)}, tmp_path / "foreign.pth")
-    with pytest.raises(RuntimeError):
-        digits.load_recognizer(tmp_path / "foreign.pth")
+    with pytest.raises(TypeError):
+        digits.load_recognizer(3)
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"no weights", b"\x89PNG\r\n\x1a\n" + bytes(99), None, [1], {}, {"a": torch.zeros(3)},
+    torch.zeros(3), nn.Linear(3, 2), "cut", "a key less", "a key more", "another shape"], ids=str)
+def test_foreign_weights(digits, network, tmp_path, content):
+    """A ValueError that names the file and the next step; never torch's advice."""
+    path, state = tmp_path / "foreign.pth", network.state_dict()
+    content = {"a key less": {name: state[name] for name in list(state)[:-1]},
+               "a key more": state | {"more": torch.zeros(1)},
+               "another shape": state | {"head.2.weight": torch.zeros(18, 3)},
+               "cut": (MODELS / "model.pth").read_bytes()[:9000]}.get(str(content), content)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match="foreign.pth.*git checkout") as error:
+        digits.load_recognizer(path)
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "meta", 7, []], ids=str)
+def test_a_device_that_is_not_there(digits, device):
+    with pytest.raises(ValueError, match="device"):
+        digits.load_recognizer(device=device)
 
 
 # Reading
@@ -78,6 +106,11 @@ def variants(picture):
     yield "palette", picture.quantize(64, dither=Image.Dither.NONE)
     yield "1 bit", Image.fromarray(grey > 110).convert("1")
     yield "16 bit", Image.fromarray(grey.astype(np.uint16) * 257)
+    yield "12 of 16 bits", Image.fromarray(grey.astype(np.uint16) * 16)
+    yield "8 of 16 bits", Image.fromarray(grey.astype(np.uint16))
+    yield "8 of 32 bits", Image.fromarray(grey.astype(np.int32))
+    yield "float, 0 to 1", Image.fromarray(np.float32(grey / 255))
+    yield "float, 0 to 65535", Image.fromarray(np.float32(grey) * 257)
     yield "CMYK", picture.convert("CMYK")
     yield "three times as large", picture.resize((3 * picture.width, 3 * picture.height))
     yield "half as large", picture.resize((picture.width // 2, picture.height // 2))
@@ -102,7 +135,19 @@ def test_huge_photo(digits, network, tmp_path):
     """100 megapixels."""
     picture = Image.open(PROJECT / "data" / "90210.jpg").resize((12_000, 8_400))
     picture.save(tmp_path / "huge.jpg")
-    assert digits.recognize_number(network, tmp_path / "huge.jpg") == "90210"
+    reading = digits.read_row(network, tmp_path / "huge.jpg", range(10), arithmetic=False)
+    assert "".join(symbol for symbol, *_ in reading) == "90210"
+    boxes = [box for _, _, box, _ in reading]    # in the file's pixels, 12,000 / 700 times as many
+    assert boxes[0][0] == pytest.approx(129 * 12_000 / 700, abs=60)
+    assert boxes[-1][0] + boxes[-1][2] == pytest.approx(430 * 12_000 / 700, abs=60)
+
+
+def test_more_pixels_than_are_read(digits, network, tmp_path):
+    """A file of some kilobytes may hold a picture of gigabytes; so may an array."""
+    Image.new("L", (9_000, 9_000), 255).save(tmp_path / "huge.png")
+    for image in (tmp_path / "huge.png", np.broadcast_to(np.uint8(255), (9_000, 9_000))):
+        with pytest.raises(ValueError, match="9000 × 9000 pixels"):
+            digits.recognize_number(network, image)
 
 
 @pytest.mark.parametrize("image, error", [
@@ -110,14 +155,18 @@ def test_huge_photo(digits, network, tmp_path):
     (np.zeros((300, 500, 3), np.uint8), ValueError),
     (np.zeros((300, 500, 4), np.uint8), ValueError),
     (np.full((1, 1), 255, np.uint8), ValueError),
+    *[(np.resize(np.uint8([0] + [255] * 6), shape), ValueError) for shape in
+      ((1, 900), (900, 1), (2, 5000), (10_000, 2, 3), (3000, 3))],
+    *[(Image.new("L", size), ValueError) for size in ((0, 0), (5, 0), (0, 5))],
     (np.zeros((0, 5), np.uint8), ValueError),
     (np.zeros((5, 5, 2), np.uint8), ValueError),
     (np.zeros(5, np.uint8), ValueError),
     (np.zeros((5, 5)), TypeError),
     (None, TypeError),
     ("no such file.png", FileNotFoundError),
+    ("a" * 5000, FileNotFoundError),
     (PROJECT / "train.ipynb", ValueError),
-], ids=str)
+], ids=lambda value: (f"{value.shape}" if isinstance(value, np.ndarray) else str(value))[-40:])
 def test_what_cannot_be_read(digits, network, image, error):
     for function in (digits.recognize_expression, digits.recognize_number,
                      digits.recognize_digit):
@@ -132,6 +181,32 @@ def test_broken_file(digits, network, tmp_path):
     for name in ("half.jpg", "empty.jpg"):
         with pytest.raises(ValueError, match=name):
             digits.recognize_number(network, tmp_path / name)
+    with Image.open(tmp_path / "half.jpg") as lazily:
+        with pytest.raises(ValueError, match="cannot be read"):
+            digits.recognize_number(network, lazily)
+
+
+def test_postscript_is_not_run(digits, network, tmp_path):
+    """Pillow goes by content, and gives PostScript, a program, to Ghostscript."""
+    (tmp_path / "loop.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n"
+                                       "%%EndComments\n{} loop\n", encoding="ascii")
+    with pytest.raises(ValueError, match="loop.jpg"):
+        digits.recognize_digit(network, tmp_path / "loop.jpg")
+    with Image.open(tmp_path / "loop.jpg") as lazily, pytest.raises(ValueError, match="PostScript"):
+        digits.recognize_digit(network, lazily)
+
+
+@pytest.mark.parametrize("form", ["gif", "tiff"])
+def test_files_are_closed(digits, network, tmp_path, form):
+    """A file of several pictures too; Windows locks a file that stays open."""
+    with Image.open(PROJECT / "data" / "90210.jpg") as picture:
+        grey = picture.convert("L")
+    grey.save(tmp_path / f"two.{form}", save_all=True, append_images=[grey])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        assert digits.recognize_number(network, tmp_path / f"two.{form}") == "90210"
+        gc.collect()
+    assert not [warning for warning in caught if warning.category is ResourceWarning]
 
 
 def test_blank_photo(digits, network):
@@ -180,7 +255,8 @@ def test_evaluate(digits, text, value):
 
 
 @pytest.mark.parametrize("text", ["", "1+", "×2", "(1", "1)", "()", "1 2", "1=", "=", "2**3",
-                                  "a", "1.5", "__import__('os')", "(" * 5000, "(" * 200, "(" * 400, "٣+1", "²"])
+                                  "a", "1.5", "__import__('os')", "(" * 5000, "(" * 200,
+                                  "(" * 400, "٣+1", "²"])
 def test_broken_arithmetic(digits, text):
     with pytest.raises(ValueError):
         digits.evaluate_expression(text)
@@ -224,31 +300,63 @@ def test_published_figure_on_mnist(network):
     assert share >= low - 0.003    # 2,000 digits have an interval of their own
 
 
-# Kill and resume
+# The training
+
+@pytest.mark.parametrize("steps", range(1, 10))
+def test_one_cycle_of_any_length(steps):
+    """The learning rate rises and falls; of four steps, a quarter is one."""
+    train = take(PROJECT / "train.ipynb", "one_cycle")
+    optimizer, schedule = train.one_cycle(nn.Linear(1, 1), steps, 0.1, 0.01)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert all(0 < rate <= 0.1 + 1e-9 for rate in rates)
+    assert steps < 4 or max(rates) == pytest.approx(0.1, rel=0.2) and rates[-1] < 0.01
+
+
+def test_distort():
+    """Other pictures, each its own way, in the same range; a share stays as it is."""
+    train = take(PROJECT / "train.ipynb", "distort")
+    torch.manual_seed(0)
+    images = torch.rand(1, 1, 28, 28, device=train.device).repeat(200, 1, 1, 1)
+    same = (train.distort(images, plain=0.5) == images).flatten(1).all(1)
+    assert 70 < same.sum() < 130
+    bent = train.distort(images)
+    assert bent.shape == images.shape and 0 <= bent.min() and bent.max() <= 1
+    assert not torch.equal(bent[0], bent[1])
+    assert train.distort(images, strength=0) is images
+
+
+def test_a_study_uses_every_setting_or_fails():
+    train = take(PROJECT / "train.ipynb", "measure_small_training")
+    train.drawn_here = {"data_seed": 0}
+    known = {"seed": 0, "size": 9, "epochs": 1, "batch_size": 3, "learning_rate": 0.1, "width": 2,
+             "augmentation": 0.0, "dropout": 0.0, "weight_decay": 0.0, "plain_epochs": 0}
+    for odd in ({"data_seed": 1}, {"data_seed": 0, "rate": 1}, {"data_seed": 0, "change": "?"}):
+        with pytest.raises(ValueError, match="measured"):
+            train.measure_small_training(**known, **odd)
+
 
 def tiny_training(folder, interrupt_at=None):
     """Train a tiny network for two epochs; its weights, and the history's length.
 
-    interrupt_at: that gradient step raises KeyboardInterrupt, as the stop button does.
+    interrupt_at: that gradient step raises KeyboardInterrupt.
     """
-    train = take(PROJECT / "train.ipynb", "train", "Recognizer", "one_cycle", "LAYOUT")
+    train = take(PROJECT / "train.ipynb", "train_recognizer", "Recognizer", "one_cycle", "LAYOUT")
     torch.manual_seed(1)
     images = torch.randint(0, 256, (200, 1, 28, 28), dtype=torch.uint8)
     labels = torch.randint(0, 18, (200,))
     torch.manual_seed(0)
-    model = train.Recognizer(width=2).to(memory_format=train.LAYOUT)
+    model = train.Recognizer(width=2).to(train.device, memory_format=train.LAYOUT)
     optimizer, schedule = train.one_cycle(model, 2 * (200 // 20), 3e-3, 0.01)
-    steps, step = [], optimizer.step
-    if interrupt_at is not None:
-        def stopping_step(*arguments):
-            steps.append(1)
-            if len(steps) == interrupt_at:
-                raise KeyboardInterrupt
-            return step(*arguments)
-        optimizer.step = stopping_step
-    history = train.train(model, optimizer, schedule, images, labels, 2, 20, 0,
-                          {"strength": 1.0}, checkpoint=folder / "training.pth",
-                          settings={"tiny": 1}, save_every=0.0, report=lambda line: None)
+    checkpoint = records.Checkpoint(folder, {"tiny": 1}, {
+        "model": model, "optimizer": optimizer, "schedule": schedule})
+    with interrupted(train, "optimizer_step", interrupt_at):
+        history = train.train_recognizer(
+            model, optimizer, schedule, images, labels, 2, 20, 0, {"strength": 1.0},
+            checkpoint=checkpoint, save_every=0.0, report=lambda line: None)
     return model.state_dict(), len(history)
 
 
@@ -263,10 +371,3 @@ def test_interrupted_training_ends_the_same(tmp_path, interrupt_at):
     resumed, resumed_epochs = tiny_training(tmp_path / "broken")
     assert epochs == resumed_epochs == 2
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_foreign_checkpoint_is_put_aside(tmp_path, capsys):
-    (tmp_path / "training.pth").write_bytes(b"not a checkpoint")
-    tiny_training(tmp_path)
-    assert (tmp_path / "training.pth.broken").read_bytes() == b"not a checkpoint"
-    assert "put aside" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Project 2: the functions that readers copy, on every kind of picture that they may have; the
 training: its parts, the published figure, kill and resume, several processes."""
+import gc
 import io
 import json
 import os
@@ -7,8 +8,11 @@ import subprocess
 import sys
 import tarfile
 import time
+import types
 import warnings
-from contextlib import chdir
+from contextlib import chdir, contextmanager
+from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -70,20 +74,54 @@ def test_network(network):
     assert logits.shape == (3, 2) and not network.training
 
 
-def test_weights(cat_dog, network):
-    """A plain state_dict of float32, which says how wide the network is."""
+def test_weights(cat_dog):
+    """A plain state_dict: float32, but for batch normalisation's counters, and nothing else."""
     state = torch.load(MODELS / "model.pth", map_location="cpu", weights_only=True)
-    assert all(isinstance(value, torch.Tensor) for value in state.values())
-    assert {value.dtype for value in network.parameters()} == {torch.float32}
-    assert state.keys() == network.state_dict().keys()
+    wanted = cat_dog.CatDogNet(width=32).state_dict()
+    assert {name: (value.shape, value.dtype) for name, value in state.items()} == {
+        name: (value.shape, value.dtype) for name, value in wanted.items()}
+    counters = {name for name, value in state.items() if value.dtype != torch.float32}
+    assert all(name.endswith("num_batches_tracked") for name in counters)
 
 
-def test_missing_and_foreign_weights(cat_dog, tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.pth.*train.ipynb"):
-        cat_dog.load_classifier(tmp_path / "none.pth")
-    torch.save({"a": torch.zeros(3)}, tmp_path / "foreign.pth")
-    with pytest.raises(RuntimeError):
-        cat_dog.load_classifier(tmp_path / "foreign.pth")
+def odd_weights(network):
+    """What a file may hold that is no weights file of this network: bytes, or what is saved."""
+    state = network.state_dict()
+    file = io.BytesIO()
+    torch.save(state, file)
+    first, *others = state
+    return {"empty": b"", "text": b"these are no weights", "picture": CAT.read_bytes(),
+            "cut": file.getvalue()[:9_000_000], "random": bytes(range(256)) * 99, "{}": {},
+            "list": [state], "number": 3, "foreign": {"a": torch.zeros(3)},
+            "one key less": {name: state[name] for name in others},
+            "one more": state | {"more": torch.zeros(1)},
+            "other shape": state | {"head.bias": torch.zeros(3)},
+            "no tensor": state | {first: "text"}, "nested": {"state_dict": state},
+            "whole network": torch.nn.Linear(2, 2)}
+
+
+def test_missing_and_foreign_weights(cat_dog, network, tmp_path):
+    for missing in (tmp_path / "none.pth", tmp_path, ""):
+        with pytest.raises(FileNotFoundError, match="train.ipynb"):
+            cat_dog.load_classifier(missing)
+    for name, content in odd_weights(network).items():
+        path = tmp_path / f"{name}.pth"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        with pytest.raises(ValueError, match="no weights of this network") as caught:
+            cat_dog.load_classifier(path)
+        assert str(path) in str(caught.value) and "weights_only" not in str(caught.value)
+    for no_path in (3, None, [CAT]):
+        with pytest.raises(TypeError):
+            cat_dog.load_classifier(no_path)
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "meta", "cuda:99", -1, 1.5, [], "xla", "a" * 999])
+def test_odd_devices(cat_dog, device):
+    with pytest.raises(ValueError, match="device"):
+        cat_dog.load_classifier(device=device)
 
 
 def test_narrow_weights(cat_dog, tmp_path):
@@ -188,8 +226,7 @@ def test_orientation_of_a_large_jpeg(cat_dog, network, tmp_path):
 def test_broken_exif_is_no_reason_to_refuse(cat_dog, network, tmp_path):
     with Image.open(CAT) as picture:
         picture.save(tmp_path / "cat.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")    # Pillow's remarks on it stay away
+    with warnings.catch_warnings(action="ignore"):    # Pillow remarks on it
         assert cat_dog.classify(network, tmp_path / "cat.jpg")[0] == "Cat"
 
 
@@ -257,15 +294,86 @@ def test_small_pictures(cat_dog, network):
 
 
 def test_huge_photos(cat_dog, network, tmp_path):
-    """100 megapixels are read, without a remark; more than Pillow takes is a clear error."""
-    Image.open(DOG).resize((12_000, 8_400)).save(tmp_path / "huge.jpg", quality=75)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    """A JPEG of 80 megapixels is decoded reduced; what would stay above 50 is a clear error, at
+    once."""
+    Image.open(DOG).resize((12_000, 6_700)).save(tmp_path / "huge.jpg", quality=75)
+    with warnings.catch_warnings(action="error"):
         assert cat_dog.classify(network, tmp_path / "huge.jpg")[0] == "Dog"
         assert cat_dog.classify_many(network, tmp_path)[0][1] == "Dog"
     Image.new("1", (20_000, 9_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(ValueError, match="bomb.png cannot be read as a picture: .*pixels"):
-        cat_dog.classify(network, tmp_path / "bomb.png")
+    Image.new("1", (8_000, 8_000)).save(tmp_path / "large.png")
+    for name in ("bomb.png", "large.png"):
+        with pytest.raises(ValueError, match=f"{name}.*pixels"):
+            cat_dog.classify(network, tmp_path / name)
+    for image in (Image.new("1", (8_000, 8_000)), np.zeros((8_000, 8_000), np.uint8)):
+        with pytest.raises(ValueError, match="8000 × 8000 pixels, want 1 to 50,000,000"):
+            cat_dog.classify(network, image)
+
+
+def test_large_pictures_are_decoded_one_at_a_time(cat_dog, network, tmp_path, monkeypatch):
+    """However many threads read: the memory is that of one."""
+    decoding, most = [], []
+    turned = cat_dog.ImageOps.exif_transpose
+
+    def watched(picture):
+        decoding.append(picture)
+        most.append(len(decoding))
+        time.sleep(0.05)
+        decoding.remove(picture)
+        return turned(picture)
+
+    monkeypatch.setattr(cat_dog.ImageOps, "exif_transpose", watched)
+    for name in "abcd":
+        Image.new("L", (3_000, 2_000)).save(tmp_path / f"{name}.png", compress_level=1)
+    assert len(cat_dog.classify_many(network, tmp_path)) == 4
+    assert max(most) == 1
+
+
+def test_postscript_is_never_run(cat_dog, network, tmp_path):
+    """A program that loops for ever, called .jpg: Pillow would hand it to Ghostscript."""
+    (tmp_path / "loop.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n"
+                                       "%%EndComments\n{} loop\n", encoding="ascii")
+    for image in (tmp_path / "loop.jpg", Image.open(tmp_path / "loop.jpg")):
+        with pytest.raises(ValueError, match="PostScript|loop.jpg"):
+            cat_dog.classify(network, image)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000",
+                                  "AVIF"])
+def test_half_a_file(cat_dog, network, form, tmp_path):
+    """As a path and as a PIL image that was opened but not read."""
+    file = io.BytesIO()
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {form}")
+    Image.open(CAT).save(file, form)
+    path = tmp_path / "half"
+    path.write_bytes(file.getvalue()[:len(file.getvalue()) // 2])
+    with pytest.raises(ValueError, match="half"):
+        cat_dog.classify(network, path)
+    try:
+        picture = Image.open(path)
+    except OSError:    # not even recognised
+        return
+    with picture, pytest.raises(ValueError, match="cannot be read"):
+        cat_dog.classify(network, picture)
+
+
+def test_files_are_closed(cat_dog, tmp_path):
+    """Also where they hold more than one picture: Windows can't remove an open file."""
+    pages = [Image.new("L", (64, 64), shade) for shade in (0, 99, 200)]
+    for name in ("a.gif", "a.tif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    with warnings.catch_warnings(action="error"):
+        for name in ("a.gif", "a.tif"):
+            cat_dog.open_picture(tmp_path / name)
+        gc.collect()
+
+
+def test_formats_that_this_pillow_lacks(cat_dog, monkeypatch):
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "WEBP")
+    assert cat_dog.open_picture(CAT).mode == "RGB"
 
 
 @pytest.mark.parametrize("image, error", [
@@ -283,6 +391,10 @@ def test_huge_photos(cat_dog, network, tmp_path):
     (CAT.read_bytes(), TypeError),
     (None, TypeError),
     ("no such file.jpg", FileNotFoundError),
+    ("a" * 5000, FileNotFoundError),
+    ("a\0b", FileNotFoundError),
+    (Image.new("L", (0, 0)), ValueError),
+    (Image.new("RGB", (5, 0)), ValueError),
     ("", FileNotFoundError),
     (PROJECT, FileNotFoundError),
     (PROJECT / "data" / "LICENSES.md", ValueError),
@@ -348,22 +460,51 @@ def test_folders_without_pictures(cat_dog, network, tmp_path):
         assert cat_dog.classify_many(network, tmp_path) == []
     with pytest.raises(TypeError):
         cat_dog.classify_many(network, None)
+    with pytest.raises(FileNotFoundError):
+        cat_dog.classify_many(network, "a" * 5000)
+
+
+def test_batch_sizes(cat_dog, network):
+    for batch_size in (0, -1):
+        with pytest.raises(ValueError, match="batch_size"):
+            cat_dog.classify_many(network, PHOTOS[:2], batch_size=batch_size)
+    with pytest.raises(TypeError):
+        cat_dog.classify_many(network, PHOTOS[:2], batch_size=1.5)
+    assert len(cat_dog.classify_many(network, PHOTOS[:3], batch_size=np.int64(2))) == 3
+
+
+def test_upload_button(cat_dog, network, monkeypatch, capsys, tmp_path):
+    """The bytes go through read_picture; what can't be read is one line."""
+    notebook = take(PROJECT / "inference.ipynb", "upload_button")
+    shown = []
+    notebook.show_answer = shown.append
+    notebook.plt = types.SimpleNamespace(show=lambda: None)
+    button = notebook.upload_button().children[0]
+    for name, content in (("cat.jpg", CAT.read_bytes()), ("text.jpg", b"no photo")):
+        button.value = ({"name": name, "type": "", "size": len(content), "content": content,
+                         "last_modified": datetime.now(timezone.utc)},)
+    assert [picture.mode for picture in shown] == ["RGB"]
+    assert "text.jpg cannot be read as a picture" in capsys.readouterr().out
 
 
 def test_progress(cat_dog, network, monkeypatch):
-    """A bar counts all files, broken ones too; it waits two seconds before it shows itself."""
+    """In a notebook a bar counts all files, broken ones too; where nobody watches there is none."""
     bars = []
 
     class Bar(cat_dog.tqdm):
         def __init__(self, **options):
             super().__init__(**options, file=io.StringIO())
-            bars.append((self, options))
+            bars.append((self, self.disable))
 
     monkeypatch.setattr(cat_dog, "tqdm", Bar)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     with pytest.warns(UserWarning):
         cat_dog.classify_many(network, [*PHOTOS, PROJECT / "no.jpg"], batch_size=4)
-    (bar, options), = bars
-    assert bar.n == bar.total == 14 and options["delay"] == 2
+    monkeypatch.delitem(sys.modules, "ipykernel")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())    # a file or a pipe, as under start.py
+    cat_dog.classify_many(network, PHOTOS[:2])
+    (bar, off), (_, silent) = bars
+    assert bar.n == bar.total == 14 and not off and silent
 
 
 # The command line
@@ -437,8 +578,73 @@ def test_activation_map_adds_up_to_the_answer(network):
 
 @pytest.fixture(scope="module")
 def lesson():
-    return take(PROJECT / "train.ipynb", "train", "CatDogNet", "augment", "cutmix", "orthogonal",
-                "resized", "split", "decode", "logits_of", "changed", "speaks_for_dog")
+    return take(PROJECT / "train.ipynb", "train_classifier", "CatDogNet", "augment", "cutmix",
+                "orthogonal", "resized", "split", "decode", "load_photos", "logits_of", "changed",
+                "speaks_for_dog", "recipe_of", "measure_small", "measure_length", "measure_speed",
+                "measure_stages")
+
+
+def test_photos_are_kept_for_the_next_start(lesson, tmp_path, capsys):
+    """A broken cache is named and made anew."""
+    files, cache = PHOTOS[:3], tmp_path / "photos.npz"
+    photos = lesson.load_photos(files, cache)
+    assert photos.shape == (3, 3, 128, 128) and cache.is_file()
+    whole = cache.read_bytes()
+    for broken in (b"", whole[:len(whole) // 2], b"some text", whole[:-9_000] + bytes(9_000)):
+        cache.write_bytes(broken)
+        assert torch.equal(lesson.load_photos(files, cache), photos)
+        assert "photos.npz is broken" in capsys.readouterr().out
+        assert np.load(cache)["photos"].shape == (3, 128, 128, 3)
+    assert torch.equal(lesson.load_photos(files, cache), photos)
+    assert lesson.load_photos(files[:2], cache).shape[0] == 2    # of other photos
+    assert capsys.readouterr().out == ""
+
+
+def test_photos_where_nothing_can_be_written(lesson, tmp_path, capsys, monkeypatch):
+    """Disk full or folder read-only: one line, no half-made file, and on with the photos."""
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lesson.np, "savez", full)
+    assert lesson.load_photos(PHOTOS[:2], tmp_path / "photos.npz").shape[0] == 2
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    assert "photos.npz can't be written" in out and out.count("\n") == 1
+
+
+def test_settings_that_nothing_uses_are_errors(lesson):
+    """A study's row can't name a setting that its measurement ignores."""
+    small = {"size": 40, "epochs": 1, "side": 32, "width": 4, "batch_size": 8, "mixing": 0.0,
+             "learning_rate": 0.02, "weight_decay": 0.01, "augmentation": 1.0,
+             "label_smoothing": 0.0, "average": 0.9}
+    with pytest.raises(TypeError, match="momentum"):
+        lesson.measure_small(0, **small, momentum=0.9)
+    with pytest.raises(TypeError, match="mixing"):
+        lesson.measure_small(0, **{key: small[key] for key in small if key != "mixing"})
+    with pytest.raises(ValueError, match="no batch norm"):
+        lesson.measure_small(0, **small, change="no batch norm")
+    for measure, own in ((lesson.measure_length, {"width": 4, "training_photos": 8}),
+                         (lesson.measure_speed, {"width": 4, "count": 8})):
+        with pytest.raises(TypeError, match="momentum"):
+            measure(0, **own, **TINY, momentum=0.9)
+    with pytest.raises(TypeError, match="usual"):
+        lesson.measure_stages(0, side=64, count=8, usual=True)
+
+
+def test_recorded_studies_are_those_of_the_notebook():
+    """The rows in metrics.json name settings that the measurements take, and the history is that
+    of the figures."""
+    metrics = json.loads((MODELS / "metrics.json").read_text(encoding="utf-8"))
+    recipe = {*TINY}
+    small = recipe - {"phases", "plain_epochs"} | {"size", "epochs", "side", "width"}
+    wanted = {"time": recipe | {"width", "training_photos"}, "speed": recipe | {"width", "count"},
+              "stages": {"side", "count", "width"}}
+    for name, rows in metrics["studies"].items():
+        for row in rows.values():
+            assert {*row["settings"]} <= wanted.get(name, small | {"change", "mean", "std"})
+    assert len(metrics["history"]) == sum(n for _, n in metrics["parameters"]["phases"])
+    last = metrics["history"][-1]["accuracy"]
+    assert last == pytest.approx(metrics["results"]["validation"]["value"], abs=1e-4)
 
 
 def test_split_is_by_number(lesson):
@@ -531,32 +737,39 @@ TINY = {"phases": [[32, 1], [48, 2]], "batch_size": 8, "learning_rate": 0.02, "w
         "average": 0.9}
 
 
-def tiny_training(lesson, folder, interrupt_at=None):
+@contextmanager
+def interrupted(module, name, at):
+    """Inside, the call number `at` (from 1) of a module's function raises KeyboardInterrupt, as
+    the stop button does; with None, none does."""
+    function, calls = getattr(module, name), count(1)
+
+    def stopping(*arguments, **keywords):
+        if next(calls) == at:
+            raise KeyboardInterrupt
+        return function(*arguments, **keywords)
+
+    setattr(module, name, stopping)
+    try:
+        yield
+    finally:
+        setattr(module, name, function)
+
+
+def tiny_training(lesson, folder, interrupt_at=None, **changes):
     """Train a tiny network for three epochs: its weights, and the history's length.
 
-    interrupt_at: that gradient step raises KeyboardInterrupt, as the stop button does.
+    interrupt_at: that gradient step raises KeyboardInterrupt.
     """
     torch.manual_seed(1)
     photos = torch.randint(0, 256, (40, 3, 128, 128), dtype=torch.uint8)
     labels = torch.randint(0, 2, (40,))
     torch.manual_seed(0)
     model = lesson.CatDogNet(width=4).to(memory_format=lesson.LAYOUT)
-    steps, train_step = [], lesson.train_step
-
-    def stopping_step(*arguments):
-        steps.append(1)
-        if len(steps) == interrupt_at:
-            raise KeyboardInterrupt
-        return train_step(*arguments)
-
-    names = lesson.train.__globals__
-    names["train_step"] = stopping_step
-    try:
-        model, history = lesson.train(model, photos, labels, TINY, 0, settings={"tiny": 1},
-                                      checkpoint=folder / "training.pth", save_every=0.0,
-                                      report=lambda line: None)
-    finally:
-        names["train_step"] = train_step
+    recipe = TINY | changes
+    with interrupted(lesson, "batch_loss", interrupt_at):
+        model, history = lesson.train_classifier(
+            model, photos, labels, recipe, 0, settings=recipe, folder=folder, save_every=0.0,
+            report=lambda line: None)
     return model.state_dict(), len(history)
 
 
@@ -573,10 +786,25 @@ def test_interrupted_training_ends_the_same(lesson, tmp_path, interrupt_at):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_other_settings_leave_a_checkpoint_alone(lesson, tmp_path, capsys):
+    """Stopped, another experiment in between, and on: as if never stopped."""
+    (tmp_path / "whole").mkdir()
+    whole, _ = tiny_training(lesson, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tiny_training(lesson, tmp_path, 8)
+    tiny_training(lesson, tmp_path, plain_epochs=2)
+    capsys.readouterr()
+    resumed, _ = tiny_training(lesson, tmp_path)
+    assert capsys.readouterr().out.startswith("goes on from")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_foreign_checkpoint_is_put_aside(lesson, tmp_path, capsys):
-    (tmp_path / "training.pth").write_bytes(b"not a checkpoint")
     tiny_training(lesson, tmp_path)
-    assert (tmp_path / "training.pth.broken").read_bytes() == b"not a checkpoint"
+    checkpoint, = tmp_path.glob("my_checkpoint_*.pth")
+    checkpoint.write_bytes(b"not a checkpoint")
+    tiny_training(lesson, tmp_path)
+    assert (tmp_path / f"{checkpoint.name}.broken").read_bytes() == b"not a checkpoint"
     assert "put aside" in capsys.readouterr().out
 
 

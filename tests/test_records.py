@@ -205,7 +205,8 @@ def test_cost_and_memory():
 # Intervals
 
 @pytest.mark.parametrize("right, n, low, high", [   # Newcombe 1998, table I, method 3
-    (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)])
+    (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611),
+    (1, 29, 0.0061, 0.1718)])
 def test_wilson(right, n, low, high):
     assert records.wilson(right, n) == pytest.approx((low, high), abs=1e-4)
 

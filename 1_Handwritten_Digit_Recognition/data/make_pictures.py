@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parents[1] / "datasets"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "datasets"))
 from download import fetch
+
+HERE = Path(__file__).resolve().parent
 
 
 def glyphs():
@@ -124,7 +125,8 @@ PICTURES = [
     ("20481.jpg", 60, .14, (500, 800), (200, 150), GREY, BLACK_PEN, dict(turn=-4, light=.3)),
     ("1970365.jpg", 40, .2, (700, 1000), (300, 400), WHITE, PENCIL, dict(table=True, light=.25)),
     ("90210.jpg", 80, -.03, (400, 700), (80, 90), CREAM, BLACK_PEN, dict(light=.2)),
-    ("582+967.jpg", 55, .1, (600, 900), (220, 200), BLUE, BLUE_PEN, dict(shadow=True, turn=3, slant=.35)),
+    ("582+967.jpg", 55, .1, (600, 900), (220, 200), BLUE, BLUE_PEN,
+     dict(shadow=True, turn=3, slant=.35)),
     ("48x6-95.jpg", 36, .18, (700, 1000), (420, 250), PINK, BLACK_PEN, dict(light=.4, turn=-3)),
     ("2x(3+4)=14.jpg", 60, .16, (500, 1000), (160, 80), WHITE, RED_PEN, dict(light=.3)),
     ("(86-29)d3.jpg", 64, .15, (600, 900), (200, 140), GREY, BLACK_PEN,
