@@ -276,7 +276,8 @@ def odd_weights(folder):
     first, *_ = state
     for name, content in {
             "empty": b"", "text": b"no weights", "cut": good[:20_000], "noise": bytes(range(256)),
-            "pickle": pickle.dumps(Evil(), protocol=2), "png": b"\x89PNG\r\n\x1a\n" + bytes(99)}.items():
+            "pickle": pickle.dumps(Evil(), protocol=2),
+            "png": b"\x89PNG\r\n\x1a\n" + bytes(99)}.items():
         (folder / name).write_bytes(content)
     for name, content in {
             "nothing": {}, "list": [1, 2], "number": 3, "another": {"a": torch.zeros(3)},
