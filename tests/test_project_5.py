@@ -5,8 +5,7 @@ import pickle
 import sys
 import threading
 import time
-from contextlib import chdir, contextmanager
-from itertools import count
+from contextlib import chdir
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-from notebooks import ROOT, reuse_module, take
+from notebooks import ROOT, interrupted, reuse_module, take
 
 PROJECT = ROOT / "5_RL_Snake"
 MODELS = ROOT / "models" / PROJECT.name
@@ -45,24 +44,6 @@ def lesson():
     """Functions of the training notebook."""
     return take(PROJECT / "train.ipynb", "train_agent", "Replay", "flip_sides", "on_a_cycle",
                 "QNetwork", "play_many", "greedy", "Dueling", "half_blind", "returns")
-
-
-@contextmanager
-def interrupted(module, name, at):
-    """Inside, the call number `at` (from 1) of a module's function raises KeyboardInterrupt, as
-    the stop button does; with None, none does."""
-    function, calls = getattr(module, name), count(1)
-
-    def stopping(*arguments, **keywords):
-        if next(calls) == at:
-            raise KeyboardInterrupt
-        return function(*arguments, **keywords)
-
-    setattr(module, name, stopping)
-    try:
-        yield
-    finally:
-        setattr(module, name, function)
 
 
 # The rules
