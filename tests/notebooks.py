@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from start import reuse_source
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVE_OUT = shutil.ignore_patterns("my_*", "*.checkpoint*", ".ipynb_checkpoints")
+LEAVE_OUT = shutil.ignore_patterns("my_*", "*.part", "*.checkpoint*", ".ipynb_checkpoints")
 KILL_SWITCH = """
 import os, pathlib, signal, threading, time
 def kill_switch():

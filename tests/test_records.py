@@ -2,8 +2,13 @@
 import errno
 import json
 import math
+import pickle
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -103,6 +108,7 @@ DAMAGE = {
     "short random state": changed(random={"cpu": torch.zeros(3, dtype=torch.uint8)}),
     "no objects": changed(objects={}),
     "another network": other_network,
+    "float random states": changed(random={"cpu": torch.rand(5056)}),
 }
 
 
@@ -118,6 +124,35 @@ def test_a_damaged_file_is_put_aside_and_not_used(name, tmp_path, capsys):
     assert not checkpoint.path.exists()
     assert checkpoint.path.with_name(checkpoint.path.name + ".broken").exists()
     assert f"{checkpoint.path.name}.broken" in capsys.readouterr().out
+
+
+def test_no_flipped_bit_ends_in_a_traceback(tmp_path, capsys):
+    checkpoint, _ = saved(tmp_path)
+    good, places = checkpoint.path.read_bytes(), np.random.default_rng(0)
+    wanted = torch.load(checkpoint.path, weights_only=True)["objects"]["network"]
+    for _ in range(150):
+        content = bytearray(good)
+        content[places.integers(len(good))] ^= 1 << places.integers(8)
+        checkpoint.path.write_bytes(content)
+        made = objects()
+        if Checkpoint(tmp_path, SETTINGS, made).load():    # a bit that nothing reads
+            assert all(torch.equal(wanted[name], value)
+                       for name, value in made["network"].state_dict().items())
+
+
+def test_what_cannot_be_loaded_is_said_at_the_first_save(tmp_path):
+    with pytest.raises(pickle.UnpicklingError):
+        Checkpoint(tmp_path, SETTINGS, objects()).save({"loss": np.float64(1.5)})
+
+
+def test_objects_of_other_code_stop_the_training(tmp_path, capsys):
+    checkpoint, _ = saved(tmp_path)
+    made = objects()
+    made["optimizer"].add_param_group({"params": [nn.Parameter(torch.zeros(3))]})
+    with pytest.raises(RuntimeError, match="Run this cell again"):
+        Checkpoint(tmp_path, SETTINGS, made).load()
+    assert Checkpoint(tmp_path, SETTINGS, objects()).load() is None
+    assert checkpoint.path.with_name(checkpoint.path.name + ".broken").exists()
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("no memory"),
@@ -164,16 +199,52 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_goes_on(tmp_path, monkeypatch
 
 def test_weights_are_written_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
     path, network = tmp_path / "model.pth", nn.Linear(4, 3)
-    digest = records.save_weights(network, path)
+    digest = records.save_weights(network, tmp_path, "model.pth")
     assert 'weights_file = "model.pth"' in capsys.readouterr().out
     before = path.read_bytes()
     monkeypatch.setattr(torch, "save", lambda content, part: full(part))
     with pytest.raises(OSError, match="disk full"):
-        records.save_weights(nn.Linear(9, 9), path)
+        records.save_weights(nn.Linear(9, 9), tmp_path, "model.pth")
     assert path.read_bytes() == before and [*tmp_path.iterdir()] == [path]
     state = torch.load(path, weights_only=True)
     assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
     assert len(digest) == 64
+
+
+@pytest.mark.parametrize("name", ["./model.pth", "../model.pth", "model", "metrics.json"])
+def test_weights_files_have_bare_names(name, tmp_path):
+    with pytest.raises(ValueError, match="my_model.pth"):
+        records.save_weights(nn.Linear(2, 2), tmp_path, name)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    network = nn.Linear(2, 2)
+    network.bias.data[0] = math.nan
+    with pytest.raises(ValueError, match="not finite"):
+        records.save_weights(network, tmp_path, "model.pth")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_shipped_weights_come_with_their_own_figures(tmp_path, capsys):
+    network = nn.Linear(4, 3)
+    digest = records.save_weights(network, tmp_path, "model.pth")
+    records.save_figures(tmp_path, {"parameters": {"width": 3}, "history": [{"loss": 0.5}],
+                                    "weights_sha256": digest}, "model.pth")
+    loaded, figures = records.load_shipped(tmp_path, lambda recorded: nn.Linear(
+        4, recorded["width"]), {"width": 5})
+    assert torch.equal(loaded.weight, network.weight) and figures["history"] == [{"loss": 0.5}]
+    assert "width = 3" in capsys.readouterr().out
+    records.save_weights(nn.Linear(4, 3), tmp_path, "model.pth")
+    with pytest.raises(ValueError, match="different trainings"):
+        records.load_shipped(tmp_path, lambda recorded: nn.Linear(4, 3), {"width": 3})
+
+
+def test_a_damaged_file_of_figures_is_put_aside(tmp_path, capsys):
+    (tmp_path / "my_metrics.json").write_text('{"results": {', encoding="utf-8")
+    records.save_figures(tmp_path, {"results": {"test": 2}})
+    assert records.load_figures(tmp_path, "my_metrics.json") == {"results": {"test": 2}}
+    assert (tmp_path / "my_metrics.json.broken").exists()
 
 
 def test_own_figures_leave_the_published_ones_alone(tmp_path):
@@ -242,11 +313,11 @@ def test_a_study_measures_what_is_missing_and_says_what_is_what(tmp_path, capsys
     measure = Measure()
     rows = {"as it is": {"rate": 1.0}, "half": {"rate": 0.5}}
     assert records.study(tmp_path, "knobs", rows, measure, (0, 1)) == {} and not measure.calls
-    assert "Not measured with these settings" in capsys.readouterr().out
+    assert "Not measured" in capsys.readouterr().out
     found = records.study(tmp_path, "knobs", rows, measure, (0, 1), run=True)
     assert found["half"]["values"]["accuracy"] == [0.5, 0.51]
     assert found["half"]["settings"] == {"rate": 0.5} and found["half"]["seeds"] == [0, 1]
-    assert "Measured now: as it is, half." in capsys.readouterr().out
+    assert "Measured now: all rows." in capsys.readouterr().out
     assert not (tmp_path / "metrics.json").exists()
     measure.calls.clear()
     rows["double"] = {"rate": 2.0}
@@ -254,8 +325,8 @@ def test_a_study_measures_what_is_missing_and_says_what_is_what(tmp_path, capsys
     assert measure.calls == [(1.0, 2), (0.5, 2), (2.0, 0), (2.0, 1), (2.0, 2)]
     capsys.readouterr()
     records.study(tmp_path, "knobs", rows, measure, (0, 1, 2), run=True)
-    assert "As recorded: as it is, half, double." in (said := capsys.readouterr().out)
-    assert "now" not in said
+    assert "As recorded" in (said := capsys.readouterr().out)
+    assert "all rows" in said and "now" not in said
 
 
 def test_figures_of_other_settings_are_not_shown(tmp_path, capsys):
@@ -293,13 +364,48 @@ def test_a_setting_that_measure_does_not_know_is_an_error(tmp_path):
         records.study(tmp_path, "knobs", {"a": {"rate": 1.0, "typo": 2}}, Measure(), run=True)
 
 
+def test_figures_of_two_machines_are_not_mixed(tmp_path, capsys):
+    """A recorded row that lacks a seed stays as it is; yours is measured whole."""
+    def slow(seed, rate):
+        return {"accuracy": 9.0, "seconds": 100}
+
+    row = {"as it is": {"rate": 1.0}}
+    records.study(tmp_path, "time", row, slow, (0, 1), run=True, weights_file="model.pth")
+    mine = records.study(tmp_path, "time", row, Measure(), (0, 1, 2), run=True)["as it is"]
+    assert mine["values"]["seconds"] == [1, 1, 1] and mine["seeds"] == [0, 1, 2]
+    other = records.study(tmp_path, "time", row, Measure(), (5,), run=True)["as it is"]
+    assert other["values"] == {"accuracy": [1.05], "seconds": [1.0]}
+    one = records.study(tmp_path, "time", row, Measure(), (1,))["as it is"]
+    assert one["values"]["accuracy"] == [1.01] and one["seeds"] == [1]
+    assert records.load_figures(tmp_path)["studies"]["time"]["as it is"]["seeds"] == [0, 1]
+
+
+TWO = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import pathlib, records
+rows = {f"row {n}": {"rate": n} for n in range(15)}
+records.study(pathlib.Path(sys.argv[2]), sys.argv[3], rows, lambda seed, rate: {"a": rate},
+              run=True)
+"""
+
+
+def test_two_studies_at_a_time(tmp_path):
+    models = str(Path(records.__file__).parent)
+    two = [subprocess.Popen([sys.executable, "-c", TWO, models, str(tmp_path), name])
+           for name in ("first", "second")]
+    assert [one.wait() for one in two] == [0, 0]
+    studies = records.load_figures(tmp_path, "my_metrics.json")["studies"]
+    assert [len(studies[name]) for name in ("first", "second")] == [15, 15]
+
+
 ROWS = {"as it is": {"settings": {}, "seeds": [0, 1, 2], "values": {"accuracy": [0.5, 0.6, 0.7]}},
         "better": {"settings": {}, "seeds": [2, 1, 0], "values": {"accuracy": [0.73, 0.62, 0.51]}},
         "once": {"settings": {}, "seeds": [1], "values": {"accuracy": [0.5]}}}
 
 
 def test_differences_are_paired_by_seed():
-    gains = records.differences(ROWS, "accuracy", 100)
+    gains = records.differences(ROWS, "accuracy", "as it is", 100)
     mean, low, high, each = gains["better"]
     assert sorted(each) == pytest.approx([1, 2, 3]) and mean == pytest.approx(2)
     assert (low, high) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
@@ -307,13 +413,17 @@ def test_differences_are_paired_by_seed():
 
 
 def test_dot_plot_and_tables(capsys):
-    fig = records.plot_differences(ROWS, "accuracy", "Better gains two points", "points", 100)
-    axis, = fig.axes
+    records.plot_differences(ROWS, "accuracy", "as it is", "Better gains two points", "points",
+                             100)
+    axis, = plt.gcf().axes
     assert [text.get_text() for text in axis.get_yticklabels()] == ["better", "once"]
     assert axis.get_title() == "Better gains two points"
     means = [line.get_xdata()[0] for line in axis.lines if line.get_color() == "#0072B2"
              and line.get_marker() == "o"]
     assert np.ravel(means) == pytest.approx([2, -10])
+    plt.close()
+    records.plot_differences({"once": ROWS["once"]}, "accuracy", "as it is", "", "")
+    assert not plt.get_fignums() and "as it is" in capsys.readouterr().out
     records.show_study(ROWS, {"validation": ("accuracy", ".1%")})
     assert "Markdown" in capsys.readouterr().out
 

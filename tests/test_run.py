@@ -56,20 +56,31 @@ def smoke(path, folder):
     return run(path, read(path)["metadata"]["smoke"], folder, change=add_answers)
 
 
+MARK = 12345.0    # seconds of the first epoch in the checkpoint: in the end they are still there
+
+
 def killed(path, folder):
     """The same training, its kernel killed at the first checkpoint, then started again until its
     weights are there; whether they were there too soon."""
     models = f"../models/{project(path)}"
-    there = "".join(source(cell) for cell in cells(read(path), "parameters"))
+    text = "".join(source(cell) for cell in cells(read(path), "parameters"))
     wanted = {"train_again": True, "run_studies": False}    # studies come after the training
     parameters = read(path)["metadata"]["smoke"] | {
-        name: value for name, value in wanted.items() if re.search(rf"^{name} =", there, re.M)}
+        name: value for name, value in wanted.items() if re.search(rf"^{name} =", text, re.M)}
     make_small_data(path, folder)
     with pytest.raises(RuntimeError, match="(?i)kernel died"):
         run(path, parameters, folder, kill_when=f"{models}/my_*checkpoint*.pth")
-    too_soon = (folder / project(path) / models / "my_model.pth").exists()
+    there = folder / "models" / project(path)
+    too_soon = (there / "my_model.pth").exists()
+    checkpoint, = there.glob("my_checkpoint_*.pth")
+    content = torch.load(checkpoint, weights_only=True)
+    content["progress"]["history"][0]["seconds"] = MARK
+    torch.save(content, checkpoint)
     with pytest.raises(RuntimeError, match="(?i)kernel died"):
         run(path, parameters, folder, kill_when=f"{models}/my_model.pth")
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["progress"]["history"][0]["seconds"] == MARK, "it began afresh"
+    assert not [*there.glob("*.broken")]
     return too_soon
 
 
