@@ -105,7 +105,7 @@ def get_file(entry, folder, mirror, file, *urls, tried=""):
                 return target
             part.unlink()
             tried.append(f"{source}: wrong checksum, removed")
-        except (DownloadError, FileNotFoundError) as error:
+        except (DownloadError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             tried.append(str(error))
     raise DownloadError("\n".join(tried) or f"{file}: only a mirror has it")
 

@@ -248,6 +248,17 @@ def test_the_mirror_comes_first_and_a_bad_one_is_passed_over(home, server, tmp_p
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")
+@pytest.mark.parametrize("made", ["a file", "a folder inside"])
+def test_a_mirror_that_is_none_is_passed_over(home, server, tmp_path, made):
+    mirror = tmp_path / "mirror"
+    if made == "a file":
+        mirror.write_text("no mirror", encoding="utf-8")
+    else:
+        (mirror / "small" / "data.bin").mkdir(parents=True)
+    fetch("small", mirror)
+    assert is_ready(home) and server.seen
+
+
 def test_a_full_disk_is_named_and_the_part_is_kept(home, server):
     import resource
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
