@@ -36,14 +36,15 @@ def plain(settings):
 
 
 def write(path, save):
-    """save(part) writes a file under another name, which then takes the place of `path`.
+    """save(file) writes to an open file of another name, which then takes the place of `path`.
 
     OSError: it can't be written (disk full, read-only folder); what was there before stays.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")    # one a process
     try:
-        save(part)
-        with open(part, "rb+") as file:
+        with open(part, "wb") as file:    # torch.save would write a path's name into the file
+            save(file)
+            file.flush()
             os.fsync(file.fileno())    # on the disk before the name changes, if the power is cut
         os.replace(part, path)
     except (OSError, RuntimeError) as error:
@@ -87,7 +88,7 @@ class Checkpoint:
         name = hashlib.sha256(json.dumps(self.settings).encode()).hexdigest()[:8]
         self.path = Path(folder) / f"my_checkpoint_{name}.pth"
         trial = self.path.with_name(f"my_trial_{name}")    # can this folder be written at all?
-        write(trial, lambda part: part.write_bytes(b"trial"))
+        write(trial, lambda file: file.write(b"trial"))
         trial.unlink()
         print("goes on from" if self.path.exists() else "will write", self.path.name)
 
@@ -100,7 +101,7 @@ class Checkpoint:
         content = {"settings": self.settings, "progress": progress, "objects": states,
                    "random": random_states()}
         try:
-            write(self.path, lambda part: torch.save(content, part))
+            write(self.path, lambda file: torch.save(content, file))
         except OSError as error:
             print(error, "The training goes on without a new checkpoint.")
             return
@@ -173,7 +174,7 @@ def save_weights(network, folder, weights_file):
         for name, value in network.state_dict().items()}
     if not all(value.isfinite().all() for value in state.values()):
         raise ValueError("the weights are not finite: nothing is written")
-    write(path, lambda part: torch.save(state, part))
+    write(path, lambda file: torch.save(state, file))
     print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB. To use these weights, set in the "
           f'parameters of inference.ipynb:\nweights_file = "{path.name}"')
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -215,7 +216,7 @@ def save_figures(folder, figures, weights_file="my_model.pth"):
                 study_name: studies.get(study_name, {}) | rows
                 for study_name, rows in figures["studies"].items()}}
         text = json.dumps(kept | figures, indent=1, ensure_ascii=False)
-        write(Path(folder) / name, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+        write(Path(folder) / name, lambda file: file.write((text + "\n").encode()))
     return name
 
 

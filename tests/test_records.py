@@ -178,15 +178,15 @@ def test_a_folder_that_cannot_be_written_is_said_first(tmp_path):
         Checkpoint(tmp_path / "file", SETTINGS, objects())
 
 
-def full(part, *arguments):
-    part.write_bytes(b"half")
+def full(file):
+    file.write(b"half")
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_goes_on(tmp_path, monkeypatch, capsys):
     checkpoint, wanted = saved(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", lambda content, part: full(part))
+        patch.setattr(torch, "save", lambda content, file: full(file))
         checkpoint.save({"epoch": 2})
     assert "is the disk full" in capsys.readouterr().out
     assert [file.name for file in tmp_path.iterdir()] == [checkpoint.path.name]
@@ -202,7 +202,7 @@ def test_weights_are_written_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
     digest = records.save_weights(network, tmp_path, "model.pth")
     assert 'weights_file = "model.pth"' in capsys.readouterr().out
     before = path.read_bytes()
-    monkeypatch.setattr(torch, "save", lambda content, part: full(part))
+    monkeypatch.setattr(torch, "save", lambda content, file: full(file))
     with pytest.raises(OSError, match="disk full"):
         records.save_weights(nn.Linear(9, 9), tmp_path, "model.pth")
     assert path.read_bytes() == before and [*tmp_path.iterdir()] == [path]
@@ -216,6 +216,14 @@ def test_weights_files_have_bare_names(name, tmp_path):
     with pytest.raises(ValueError, match="my_model.pth"):
         records.save_weights(nn.Linear(2, 2), tmp_path, name)
     assert not [*tmp_path.iterdir()]
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    """Whatever the file's name and the process: a hash then says which weights they are."""
+    network = nn.Linear(4, 3)
+    first, second = (records.save_weights(network, tmp_path, name)
+                     for name in ("model.pth", "my_model.pth"))
+    assert first == second
 
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path):
