@@ -10,9 +10,8 @@ import tarfile
 import time
 import types
 import warnings
-from contextlib import chdir, contextmanager
+from contextlib import chdir
 from datetime import datetime, timezone
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ import torch
 from PIL import Image
 
 import start
-from notebooks import ROOT, reuse_module, take
+from notebooks import ROOT, interrupted, reuse_module, take
 
 PROJECT = ROOT / "2_Cat_Dog_Image_Classification"
 MODELS = ROOT / "models" / PROJECT.name
@@ -735,24 +734,6 @@ def test_published_figure(lesson, network):
 TINY = {"phases": [[32, 1], [48, 2]], "batch_size": 8, "learning_rate": 0.02, "weight_decay": 0.01,
         "augmentation": 1.0, "mixing": 0.5, "plain_epochs": 1, "label_smoothing": 0.1,
         "average": 0.9}
-
-
-@contextmanager
-def interrupted(module, name, at):
-    """Inside, the call number `at` (from 1) of a module's function raises KeyboardInterrupt, as
-    the stop button does; with None, none does."""
-    function, calls = getattr(module, name), count(1)
-
-    def stopping(*arguments, **keywords):
-        if next(calls) == at:
-            raise KeyboardInterrupt
-        return function(*arguments, **keywords)
-
-    setattr(module, name, stopping)
-    try:
-        yield
-    finally:
-        setattr(module, name, function)
 
 
 def tiny_training(lesson, folder, interrupt_at=None, **changes):
