@@ -15,12 +15,14 @@ import shutil
 import sys
 import warnings
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
+import douban
 from transfer import DownloadError, download, matches, members
 
 HERE = Path(__file__).resolve().parent
@@ -148,11 +150,6 @@ def drop_broken(paths):
         print(f"{len(broken)} of {len(paths):,} pictures broken and left out: {', '.join(broken)}")
 
 
-def prepare_mathsymbols(folder, get):
-    from mathsymbols import prepare              # not at the top: the other sets need no OpenCV
-    return prepare(folder, get)
-
-
 def prepare_strings(folder, get):
     """Gets the pictures that index.csv names."""
     with open(get("index.csv"), encoding="utf-8", newline="") as file:
@@ -224,7 +221,8 @@ DATASETS = {
         "about": "handwritten signs + - × ÷ = ( ), 56x56; terms of each source: see readme.md",
         "size": "6 MB, more while it is built",
         "by_hand": "run this on a computer with a network, and copy its datasets/mathsymbols.",
-        "prepare": prepare_mathsymbols,
+        # Imported when it is wanted: the other sets need no OpenCV.
+        "prepare": lambda folder, get: import_module("mathsymbols").prepare(folder, get),
         "files": {
             "crohme.npz": "50d1b622bb105eda10be62b91e9c2d6fd93a11aeb24faa3ed7c40d9b4579db8d",
             "kaggle_hms14.npz": "b80934570718af9dbf5910a45de1ec99da57d697bb209c9cc9268f309c7e95c6",
@@ -261,6 +259,7 @@ DATASETS = {
             "kagglecatsanddogs_5340.zip": "bytes:824887076",
         },
     },
+    "douban": douban.ENTRY,
 }
 
 

@@ -1,4 +1,4 @@
-"""What download.py and mathsymbols.py both need: the error, a download, the inside of archives."""
+"""What the other modules here need: the error, a download, the inside of archives."""
 import gzip
 import hashlib
 import http.client

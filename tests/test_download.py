@@ -3,11 +3,13 @@
 A small server in a thread plays the sources; its behaviour is set per test.
 """
 import errno
+import csv
 import gzip
 import hashlib
 import http.server
 import io
 import json
+import lzma
 import os
 import shutil
 import signal
@@ -18,6 +20,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import cv2
@@ -26,9 +29,11 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from requests import HTTPError, RequestException, Response
 from torchvision.datasets import ImageFolder
 
 import download
+import small_data
 import transfer
 from download import DownloadError, fetch
 
@@ -532,6 +537,169 @@ def test_ctrl_c_while_unpacking(pets, server, monkeypatch, module, name, place):
     fetch("petimages")
     assert inside(pets.folder) == OF_MICROSOFT
     assert len(server.seen) == 1                 # unpacked again, not loaded again
+
+
+HEADER = "ID,Movie_Name_EN,Movie_Name_CN,Crawl_Date,Number,Username,Date,Star,Comment,Like\n"
+KAGGLES = HEADER + """0,Long Night,长夜,2017-01-22,1,somebody,2015-05-13,3, 还行，“有点长”。,2404
+1,Long Night,长夜,2017-01-22,2,"a, b",2015-05-13,5," 他说：""好看""
+第二行　😭",0
+2,Long Night,长夜,2017-01-22,3,somebody,2015-05-13,,沒有打分,1
+3,Rain,雨季,2017-01-22,4,somebody,2015-05-13,7,七星,1
+4,Rain,雨季,2017-01-22,5,somebody,2015-05-13,1,  ,1
+5,Rain,雨季,2017-01-22,6,somebody
+6,Rain,雨季,2017-01-22,7,somebody,2015-05-13,1,\udcff烂,1
+7,Rain,雨季,2017-01-22,8,somebody,2015-05-13,1,LONG,1
+8,Rain,雨季,2017-01-22,9,somebody,2015-05-13,1,烂片,1
+""".replace("LONG", "长" * 140_000)
+OURS = [["Movie_Name_CN", "Star", "Comment", "Source"], ["长夜", "3", "还行，“有点长”。", ""],
+        ["长夜", "5", '他说："好看" 第二行 😭', ""], ["长夜", "", "沒有打分", ""],
+        ["雨季", "1", "烂片", ""]]
+
+
+def reviews(folder):
+    with lzma.open(folder / "douban.csv.xz", "rt", encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+@pytest.fixture
+def kaggle(home, monkeypatch):
+    """A package kagglehub that unpacks `text` into its cache, or raises `error`."""
+    def dataset_download(name):
+        fake.calls.append(name)
+        place = Path(os.environ["KAGGLEHUB_CACHE"]) / "datasets" / name / "versions" / "7"
+        place.mkdir(parents=True)
+        if fake.error:
+            (place / "7.archive").write_bytes(b"the beginning")
+            raise fake.error
+        (place / "DMSC.csv").write_bytes(fake.text.encode(errors="surrogateescape"))
+        return str(place)
+
+    fake = SimpleNamespace(calls=[], text=KAGGLES, error=None, dataset_download=dataset_download)
+    monkeypatch.setitem(sys.modules, "kagglehub", fake)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", "the reader's")
+    yield fake
+    assert os.environ["KAGGLEHUB_CACHE"] == "the reader's"
+
+
+def test_reviews_from_kaggle_in_our_form(kaggle, home, capsys):
+    folder = fetch("douban")
+    assert inside(folder) == [".complete", "douban.csv.xz"] and reviews(folder) == OURS
+    assert capsys.readouterr().out == "4 reviews from Kaggle; 5 broken rows left out\n"
+    assert kaggle.calls == ["utmhikari/doubanmovieshortcomments"]
+    assert {path.name for path in folder.iterdir()} <= {".complete", ".lock", "douban.csv.xz"}
+    fetch("douban")
+    (folder / ".complete").unlink()
+    fetch("douban")                              # looked through, not loaded again
+    assert len(kaggle.calls) == 1 and download.is_whole(folder)
+    for text in ((folder / "douban.csv.xz").read_bytes()[:-9], b"", b"no xz"):
+        (folder / ".complete").unlink()
+        (folder / "douban.csv.xz").write_bytes(text)
+        assert reviews(fetch("douban")) == OURS
+    assert len(kaggle.calls) == 4
+
+
+@pytest.mark.parametrize("where", ["mirror", "folder"])
+def test_kaggles_table_put_there_by_hand(kaggle, home, where):
+    place = home / "douban" if where == "folder" else home.parent / "mirror" / "douban"
+    place.mkdir(parents=True)
+    (place / "DMSC.csv").write_bytes(b"\xef\xbb\xbf" + KAGGLES.encode(errors="surrogateescape"))
+    assert reviews(fetch("douban", home.parent / "mirror")) == OURS and not kaggle.calls
+    assert inside(home / "douban") == [".complete", "douban.csv.xz"]
+    assert (place / "DMSC.csv").exists() == (where == "mirror")
+
+
+def test_a_mirrors_reviews_are_taken_as_they_are(kaggle, home, monkeypatch):
+    mirror = home.parent / "mirror" / "douban"
+    mirror.mkdir(parents=True)
+    small_data.douban(mirror)
+    data = (mirror / "douban.csv.xz").read_bytes()
+    monkeypatch.setitem(download.DATASETS["douban"], "files",
+                        {"douban.csv.xz": hashlib.sha256(data).hexdigest()})
+    folder = fetch("douban", mirror.parent)
+    assert inside(folder) == [".complete", "douban.csv.xz"] and not kaggle.calls
+    assert (folder / "douban.csv.xz").read_bytes() == data
+    (folder / ".complete").unlink()
+    (folder / "douban.csv.xz").write_bytes(data[:1000])
+    fetch("douban", mirror.parent)
+    assert (folder / "douban.csv.xz").read_bytes() == data
+    (mirror / "douban.csv.xz").write_bytes(data[:1000])          # damaged: Kaggle's instead
+    shutil.rmtree(folder)
+    assert reviews(fetch("douban", mirror.parent)) == OURS
+
+
+def refusal(status):
+    response = Response()
+    response.status_code = status
+    return HTTPError(f"{status} Client Error.\n\nSee there", response=response)
+
+
+@pytest.mark.parametrize("error, text, goes_on", [
+    (RequestException("no network" + " x" * 999), "Kaggle: no network x x", True),
+    (TimeoutError(), "Kaggle: TimeoutError()", True),
+    (refusal(403), "#authenticate. It says: 403 Client Error. See there", True),
+    (refusal(404), "Kaggle: 404 Client Error. See there", True),
+    (ValueError("Unsupported archive"), "Kaggle: Unsupported archive", False)])
+def test_kaggle_gives_nothing(kaggle, home, error, text, goes_on):
+    kaggle.error = error
+    message = error_of("douban")
+    for needed in (text, "31 MB from a mirror", "doubanmovieshortcomments has DMSC.csv in a zip",
+                   str(home / "douban"), "DATASETS_MIRROR"):
+        assert needed in message
+    assert len(message.splitlines()) == 5 and len(message) < 1200
+    assert any("7.archive" in name for name in inside(home / "douban")) == goes_on
+    assert not download.is_whole(home / "douban")
+
+
+def test_without_the_package_of_kaggle(home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    assert "Run: python -m pip install kagglehub" in error_of("douban")
+
+
+@pytest.mark.parametrize("text", ["", HEADER, "<html>", KAGGLES.replace("Star", "Stars")])
+def test_a_table_of_kaggles_without_our_columns(kaggle, home, text):
+    kaggle.text = text
+    assert "DMSC.csv: no row with Movie_Name_CN, Star, Comment in it; remov" in error_of("douban")
+    assert not any("csv" in name for name in inside(home / "douban"))
+    kaggle.text = KAGGLES
+    assert reviews(fetch("douban")) == OURS
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left")])
+def test_stopped_while_the_reviews_are_written(kaggle, home, monkeypatch, capsys, stop):
+    with monkeypatch.context() as patch:
+        patch.setattr("douban.tqdm", mock.Mock(side_effect=stop))
+        assert download.main(["douban"]) == (130 if stop is KeyboardInterrupt else 1)
+    message = capsys.readouterr().err
+    assert "Run the same command" in message or "No space left. Free some space" in message
+    assert inside(home / "douban") == ["DMSC.csv", "douban.csv.xz.part"]
+    assert reviews(fetch("douban")) == OURS and len(kaggle.calls) == 1    # not loaded again
+
+
+def test_no_space_for_kaggles_archive(kaggle, home):
+    kaggle.error = OSError(errno.ENOSPC, "No space left")
+    assert "0.7 GB while it is unpacked in" in error_of("douban")
+
+
+@pytest.mark.skipif(not (MIRROR / "douban" / "douban.csv.xz").is_file(),
+                    reason="DATASETS_MIRROR holds no douban/douban.csv.xz")
+def test_the_real_reviews(home):
+    file = fetch("douban", MIRROR) / "douban.csv.xz"             # its checksum is compared
+    with lzma.open(file, "rt", encoding="utf-8", newline="") as text:
+        rows = csv.DictReader(text)
+        assert rows.fieldnames == OURS[0]
+        for row, _ in zip(rows, range(1000)):
+            assert row["Star"] in {"", *"12345"} and row["Comment"] and row["Source"]
+
+
+def test_small_reviews_have_what_the_real_ones_have(tmp_path):
+    small_data.douban(tmp_path)
+    header, *rows = reviews(tmp_path)
+    assert header == OURS[0] and len(rows) == 400 and len({film for film, *_ in rows}) == 10
+    stars = [star for _, star, *_ in rows]
+    assert set(stars) == {"", *"12345"} and stars.count("") == 80
+    assert len({text for _, _, text, _ in rows}) < 400
+    text = "".join(text for *_, text, _ in rows)
+    assert "驚喜" in text and "👍" in text
 
 
 @pytest.mark.parametrize("name", sorted(download.DATASETS))
