@@ -4,14 +4,17 @@ import gc
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import time
 import types
 import warnings
+import weakref
 from contextlib import chdir
 from datetime import datetime, timezone
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,8 @@ import torch
 from PIL import Image
 
 import start
-from notebooks import ROOT, interrupted, reuse_module, take
+from notebooks import ROOT, interrupted, read, reuse_module, source, take
+from start import MODELS_LINE, reuse_source
 
 PROJECT = ROOT / "2_Cat_Dog_Image_Classification"
 MODELS = ROOT / "models" / PROJECT.name
@@ -66,7 +70,7 @@ BROKEN = ("half.jpg", "empty.jpg", "text.jpg", "pixel.png")
 
 def test_network(network):
     """Logits (N, 2), the same whatever else is in the batch, in eval mode."""
-    images = torch.rand(3, 3, 128, 128)
+    images = torch.rand(3, 3, 160, 160)
     with torch.inference_mode():
         logits = network(images)
         assert torch.allclose(logits[:1], network(images[:1]), atol=1e-4)
@@ -140,6 +144,19 @@ def test_demo_photos(cat_dog, network, path):
     assert cat_dog.classify(network, str(path)) == (kind, confidence)
 
 
+@pytest.mark.parametrize("width", [1 / 3, 1 / 2])
+def test_demo_photos_on_other_grounds(cat_dog, network, width):
+    """Nearly all, at any place on grass, carpet and pavement: the ground does not decide."""
+    notebook = take(PROJECT / "inference.ipynb", "painted_ground", "on_ground")
+    rng = np.random.default_rng(1)
+    grounds = [notebook.painted_ground(colour) for colour in
+               ((85, 120, 50), (110, 65, 45), (150, 148, 145))]
+    right = [cat_dog.classify(network, notebook.on_ground(
+        Image.open(path).convert("RGB"), ground, width, *rng.random(2)))[0] == truth_of(path)
+        for ground in grounds for path in PHOTOS]
+    assert np.mean(right) > 0.75
+
+
 def test_there_are_demo_photos_of_both():
     assert [truth_of(path) for path in PHOTOS] == 7 * ["Cat"] + 6 * ["Dog"]
 
@@ -181,7 +198,7 @@ def test_forms_of_one_photo(cat_dog, network, path):
     picture = Image.open(path).convert("RGB")
     for name, image in variants(picture):
         kind, confidence = cat_dog.classify(network, image)
-        assert kind == truth_of(path) and confidence > 0.6, name
+        assert kind == truth_of(path) and confidence > 0.55, name
 
 
 def test_grey_forms_give_the_same_pixels(cat_dog):
@@ -241,7 +258,7 @@ def test_transparency_is_white_paper(cat_dog, tmp_path):
         cut.save(tmp_path / "cut.png")
         for image in (cut, tmp_path / "cut.png", np.asarray(cut)):
             difference = abs(cat_dog.to_square(image) - wanted)
-            assert difference[:, :62].max() <= 2 and difference[:, 66:].max() <= 2
+            assert difference[:, :78].max() <= 2 and difference[:, 82:].max() <= 2
 
 
 def test_transparent_palette(cat_dog):
@@ -250,17 +267,88 @@ def test_transparent_palette(cat_dog):
     picture.putpalette([0, 0, 0, 200, 30, 30])
     picture.paste(1, (32, 0, 64, 64))
     square = cat_dog.to_square(saved(picture, "GIF", transparency=0))
-    assert (square[:, :60] == 255).all() and tuple(square[64, 120]) == (200, 30, 30)
+    assert (square[:, :75] == 255).all() and tuple(square[80, 150]) == (200, 30, 30)
 
 
 def test_square_is_made_as_in_training(cat_dog):
     """The training's decode: reduced, RGB, squashed by Pillow's resize."""
     for path in PHOTOS:
         with Image.open(path) as photo:
-            photo.draft("RGB", (256, 256))
-            wanted = np.asarray(photo.convert("RGB").resize((128, 128)))
+            photo.draft("RGB", (320, 320))
+            wanted = np.asarray(photo.convert("RGB").resize((160, 160)))
         square = cat_dog.to_square(path)
         assert square.dtype == np.uint8 and np.array_equal(square, wanted)
+
+
+def quarters(size):
+    """A picture of four colours, and the colours: upper left, upper right, lower left, right."""
+    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 250)]
+    picture, (width, height) = Image.new("RGB", size), size
+    for number, colour in enumerate(colours):
+        left, top = number % 2 * width // 2, number // 2 * height // 2
+        picture.paste(colour, (left, top, left + width // 2, top + height // 2))
+    return picture, colours
+
+
+@pytest.mark.parametrize("size", [(400, 300), (300, 400), (1001, 701), (64, 64)])
+def test_views_are_the_whole_and_its_mirror_image(cat_dog, size):
+    picture, colours = quarters(size)
+    looks = cat_dog.views(picture)
+    assert looks.shape == (2, 160, 160, 3) and looks.dtype == np.uint8
+    assert np.array_equal(looks[0], cat_dog.to_square(picture))
+    assert np.array_equal(looks[1], looks[0][:, ::-1])
+    at = [looks[0][y, x] for y in (40, 120) for x in (40, 120)]
+    assert abs(np.int32(at) - colours).max() < 20
+
+
+def test_views_of_other_forms(cat_dog):
+    """The same from a file, an array, on its side with a note, and with transparent parts."""
+    picture, exif, file = quarters((400, 300))[0], Image.Exif(), io.BytesIO()
+    wanted = cat_dog.views(picture)
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)
+    for image in (np.asarray(picture), Image.open(file), picture.convert("RGBA")):
+        assert np.array_equal(cat_dog.views(image), wanted)
+    picture.putalpha(0)
+    assert (cat_dog.views(picture) == 255).all()
+
+
+def test_small_pictures_get_one_look(cat_dog):
+    for size, count in (((63, 500), 1), ((500, 63), 1), ((8, 8), 1), ((64, 500), 2)):
+        assert len(cat_dog.views(Image.new("RGB", size))) == count
+
+
+def test_probabilities_are_those_of_the_mean_logits(cat_dog, network):
+    """However many views a picture has, and whatever else is in the batch."""
+    pictures = [cat_dog.views(CAT), cat_dog.to_square(DOG)[None], cat_dog.views(DOG)]
+    chances = cat_dog.probabilities(network, pictures)
+    assert chances.shape == (3, 2) and np.allclose(chances.sum(1), 1)
+    with torch.inference_mode():
+        for looks, two in zip(pictures, chances):
+            logits = network(torch.tensor(looks).permute(0, 3, 1, 2).float() / 255)
+            assert np.allclose(logits.mean(0).softmax(0), two, atol=1e-4)
+
+
+def test_one_look(cat_dog, network):
+    """The plain line of the notebook: the first view alone."""
+    square = cat_dog.to_square(CAT)[None]
+    chances = cat_dog.probabilities(network, [square])
+    assert np.array_equal(chances, cat_dog.probabilities(network, [cat_dog.views(CAT)[:1]]))
+    assert chances.shape == (1, 2)
+
+
+def test_network_computes_64_squares_at_most(cat_dog):
+    """So its memory does not grow with the pictures."""
+    batches = []
+
+    class Watched(torch.nn.Linear):
+        def forward(self, images):
+            batches.append(len(images))
+            return images.mean((2, 3))[:, :2]
+
+    looks = np.zeros((2, 16, 16, 3), np.uint8)
+    assert cat_dog.probabilities(Watched(1, 1), 64 * [looks]).shape == (64, 2)
+    assert sum(batches) == 128 and max(batches) <= 64
 
 
 def test_colours_are_red_green_blue(cat_dog):
@@ -277,16 +365,21 @@ def test_pictures_are_left_as_they_were(cat_dog, network):
     assert np.array_equal(array, before)
 
 
-def test_views_and_read_only_arrays(cat_dog, network):
+def test_strided_and_read_only_arrays(cat_dog, network):
     array = np.asarray(Image.open(CAT))
     mirrored = np.ascontiguousarray(array[:, ::-1])
     assert cat_dog.classify(network, array[:, ::-1]) == cat_dog.classify(network, mirrored)
 
 
 def test_small_pictures(cat_dog, network):
-    for size in ((8, 8), (8, 500), (500, 8), (24, 24)):
-        kind, confidence = cat_dog.classify(network, Image.open(CAT).resize(size))
+    """Below 64 px an answer and a warning, below 8 px an error; from 64 px on no warning."""
+    for size in ((8, 8), (8, 500), (500, 8), (24, 24), (63, 500)):
+        with pytest.warns(UserWarning, match="less than 64 px") as caught:
+            kind, confidence = cat_dog.classify(network, Image.open(CAT).resize(size))
         assert kind in ("Cat", "Dog") and 0.5 <= confidence <= 1
+        assert len(caught) == 1 and caught[0].filename == __file__    # it points at the call
+    with warnings.catch_warnings(action="error"):
+        cat_dog.classify(network, Image.open(CAT).resize((64, 500)))
     for size in ((1, 1), (7, 7), (7, 500), (500, 1)):
         with pytest.raises(ValueError, match=f"{size[0]} × {size[1]} px.*8 × 8"):
             cat_dog.classify(network, Image.new("RGB", size))
@@ -379,14 +472,14 @@ def test_formats_that_this_pillow_lacks(cat_dog, monkeypatch):
     (np.zeros((1, 1), np.uint8), ValueError),
     (np.zeros((0, 5, 3), np.uint8), ValueError),
     (np.zeros((50, 50, 2), np.uint8), ValueError),
-    (np.zeros((3, 128, 128), np.uint8), ValueError),
+    (np.zeros((3, 160, 160), np.uint8), ValueError),
     (np.zeros((1, 50, 50, 3), np.uint8), ValueError),
     (np.zeros(50, np.uint8), ValueError),
     (np.uint8(5), TypeError),
     (np.zeros((50, 50, 3)), TypeError),
     (np.zeros((50, 50), np.uint16), TypeError),
     (np.zeros((50, 50), bool), TypeError),
-    (torch.zeros(3, 128, 128), TypeError),
+    (torch.zeros(3, 160, 160), TypeError),
     (CAT.read_bytes(), TypeError),
     (None, TypeError),
     ("no such file.jpg", FileNotFoundError),
@@ -433,6 +526,53 @@ def test_folder_with_broken_files(cat_dog, network, broken):
         assert caught[0].filename == __file__    # it points at the call
 
 
+def test_other_files_of_a_folder_are_left_alone(cat_dog, network, tmp_path):
+    """Those that no picture's suffix ends; what is named is read, or is an error."""
+    for name in ("LICENSES.md", "film.mp4", "film.mpg", "page.pdf", "noise", "a.npz"):
+        (tmp_path / name).write_bytes(b"no picture")
+    for name in ("cat.jpg", "CAT.JPEG", "cat.jfif"):
+        (tmp_path / name).write_bytes(CAT.read_bytes())
+    with warnings.catch_warnings(action="error"):
+        many = cat_dog.classify_many(network, tmp_path)
+    assert [path.name for path, _, _ in many] == ["CAT.JPEG", "cat.jfif", "cat.jpg"]
+    with pytest.warns(UserWarning, match="LICENSES.md"):
+        cat_dog.classify_many(network, [tmp_path / "LICENSES.md", CAT])
+    with pytest.warns(UserWarning, match="LICENSES.md"):
+        assert cat_dog.classify_many(network, tmp_path / "LICENSES.md") == []
+    with pytest.raises(ValueError, match="LICENSES.md"):
+        cat_dog.classify(network, tmp_path / "LICENSES.md")
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"of an iPhone")
+    with pytest.warns(UserWarning, match="IMG_1.HEIC"):    # a photo: not left out in silence
+        assert len(cat_dog.classify_many(network, tmp_path)) == 3
+
+
+def test_small_pictures_of_a_folder(cat_dog, network, tmp_path):
+    """They are answered, and one warning names them."""
+    for name, size in (("a.png", (40, 400)), ("b.png", (64, 64)), ("c.png", (20, 20))):
+        Image.open(CAT).resize(size).save(tmp_path / name)
+    with pytest.warns(UserWarning) as caught:
+        many = cat_dog.classify_many(network, tmp_path)
+    assert [path.name for path, _, _ in many] == ["a.png", "b.png", "c.png"]
+    assert len(caught) == 1 and caught[0].filename == __file__
+    message = str(caught[0].message)
+    assert "2 of 3" in message and "64 px" in message and "b.png" not in message
+
+
+def test_views_of_one_batch_at_a_time(cat_dog, network, monkeypatch):
+    """A long folder takes the memory of one batch: its views are gone before the next is read."""
+    alive, most, made = [], [], cat_dog.views
+
+    def watched(image):
+        looks = made(image)
+        alive.append(weakref.ref(looks))
+        most.append(sum(reference() is not None for reference in alive))
+        return looks
+
+    monkeypatch.setattr(cat_dog, "views", watched)
+    assert len(cat_dog.classify_many(network, PHOTOS[:12], batch_size=3)) == 12
+    assert max(most) <= 3
+
+
 def test_lists_and_single_files(cat_dog, network, broken):
     order = [DOG, str(CAT), DOG]
     for paths in (order, iter(order)):
@@ -447,12 +587,12 @@ def test_lists_and_single_files(cat_dog, network, broken):
 def test_folders_without_pictures(cat_dog, network, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         cat_dog.classify_many(network, tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="no files"):
+    with pytest.raises(ValueError, match="no pictures"):
         cat_dog.classify_many(network, tmp_path)
-    with pytest.raises(ValueError, match="no files"):
+    with pytest.raises(ValueError, match="no pictures"):
         cat_dog.classify_many(network, [])
     (tmp_path / ".hidden.jpg").write_bytes(CAT.read_bytes())
-    with pytest.raises(ValueError, match="no files"):
+    with pytest.raises(ValueError, match="no pictures"):
         cat_dog.classify_many(network, tmp_path)
     (tmp_path / "text.jpg").write_text("not a photo", encoding="utf-8")
     with pytest.warns(UserWarning, match="1 of 1"):
@@ -461,6 +601,10 @@ def test_folders_without_pictures(cat_dog, network, tmp_path):
         cat_dog.classify_many(network, None)
     with pytest.raises(FileNotFoundError):
         cat_dog.classify_many(network, "a" * 5000)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.md").touch()
+    with pytest.raises(ValueError, match="no pictures in .*notes"):
+        cat_dog.classify_many(network, tmp_path / "notes")
 
 
 def test_batch_sizes(cat_dog, network):
@@ -522,7 +666,7 @@ def command_line(exported, folder, *arguments):
 
 def test_export_reads_a_photo_and_a_folder(exported, tmp_path):
     (tmp_path / "photos").mkdir()
-    for path in (CAT, DOG):
+    for path in (CAT, DOG, PROJECT / "data" / "LICENSES.md"):
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     result = command_line(exported, tmp_path, f"photos/{DOG.name}", "photos")
     assert result.returncode == 0 and result.stderr == ""
@@ -539,10 +683,32 @@ def test_export_names_what_it_cannot_read(exported, broken):
     assert "Traceback" not in result.stderr
     (broken / "bare").mkdir()
     result = command_line(exported, broken, "bare")
-    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.returncode == 1 and "no pictures in bare" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-# Speed: the promise is 50 ms a photo and 100 photos a second on two cores. Machines that run
+def test_export_answers_small_pictures(exported, tmp_path):
+    """With a word of warning, but it is no failure."""
+    Image.open(CAT).resize((40, 40)).save(tmp_path / "small.png")
+    result = command_line(exported, tmp_path, "small.png")
+    assert result.returncode == 0 and result.stdout.split()[-1] == "small.png"
+    assert "64 px" in result.stderr and "Warning" not in result.stderr
+
+
+def test_export_in_a_script(exported, tmp_path):
+    """The lines that the notebook shows for a folder."""
+    text = next(source(cell) for cell in read(PROJECT / "inference.ipynb")["cells"]
+                if "from cat_dog import" in source(cell))
+    code, = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / CAT.name).write_bytes(CAT.read_bytes())
+    script = exported.parent / "script.py"
+    script.write_text(code.replace("path/of/your/photos", "photos"), encoding="utf-8")
+    result = command_line(script, tmp_path)
+    assert result.returncode == 0 and CAT.name in result.stdout, result.stderr
+
+
+# Speed: the promise is 60 ms a photo and 20 photos a second on two cores. Machines that run
 # tests share their cores, so these limits are four times as wide, and the fastest photo counts.
 
 def test_speed_of_one_photo(cat_dog, network):
@@ -551,51 +717,72 @@ def test_speed_of_one_photo(cat_dog, network):
         begin = time.perf_counter()
         cat_dog.classify(network, path)
         seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 0.2
+    assert min(seconds) < 0.24
 
 
 def test_speed_of_many_photos(cat_dog, network):
     begin = time.perf_counter()
-    cat_dog.classify_many(network, 8 * PHOTOS)
-    assert 8 * len(PHOTOS) / (time.perf_counter() - begin) > 25
+    cat_dog.classify_many(network, 3 * PHOTOS)
+    assert 3 * len(PHOTOS) / (time.perf_counter() - begin) > 5
 
 
 # What the notebook shows
 
 def test_activation_map_adds_up_to_the_answer(network):
-    """The mean of the map, and the biases, are the difference of the two scores."""
+    """The sum of the map is the difference of the two scores."""
     notebook = take(PROJECT / "inference.ipynb", "activation_map", "to_square")
+    notebook.device = "cpu"    # the network's
     square = notebook.to_square(DOG)
     places = notebook.activation_map(network, square)
     with torch.inference_mode():
         cat, dog = network(torch.tensor(square).permute(2, 0, 1)[None].float() / 255)[0]
-        bias = network.head.bias[1] - network.head.bias[0]
-    assert places.shape == (8, 8)
-    assert places.mean() + bias.item() == pytest.approx((dog - cat).item(), abs=1e-3)
+    assert places.shape == (10, 10)
+    assert places.sum() == pytest.approx((dog - cat).item(), abs=1e-3)
+
+
+def test_animals_on_drawn_grounds(cat_dog):
+    """A picture of section 7: the ground of its colour, the photo at its size and place."""
+    notebook = take(PROJECT / "inference.ipynb", "painted_ground", "on_ground")
+    ground = notebook.painted_ground((85, 120, 50))
+    assert ground.size == (480, 480)
+    assert abs(np.asarray(ground).mean((0, 1)) - (85, 120, 50)).max() < 12
+    photo, before = Image.new("RGB", (200, 100), (255, 0, 255)), np.asarray(ground)
+    for place, (left, top) in (((0, 0), (0, 0)), ((1, 1), (360, 420)), ((0.5, 0.5), (180, 210))):
+        scene = notebook.on_ground(photo, ground, 1/4, *place)
+        pasted = (np.asarray(scene) == (255, 0, 255)).all(2)
+        assert pasted.sum() == 120 * 60 and pasted[top:top + 60, left:left + 120].all()
+    assert np.array_equal(ground, before)
+    tall = notebook.on_ground(photo.resize((100, 300)), ground, 1)    # cut by nothing
+    assert (np.asarray(tall) == (255, 0, 255)).all(2).sum() == 160 * 480
+
 
 # The training
 
 @pytest.fixture(scope="module")
 def lesson():
-    return take(PROJECT / "train.ipynb", "train_classifier", "CatDogNet", "augment", "cutmix",
-                "orthogonal", "resized", "split", "decode", "load_photos", "logits_of", "changed",
-                "speaks_for_dog", "recipe_of", "measure_small", "measure_length", "measure_speed",
-                "measure_stages")
+    return take(PROJECT / "train.ipynb", "train_classifier", "CatDogNet", "augment",
+                "training_batch", "cutmix", "orthogonal", "resized", "twins", "split", "decode",
+                "made_once", "logits_of", "logits_of_views", "cut_out", "moved_out",
+                "whole_animals", "make_optimizers", "pasted", "speaks_for_dog", "measure_stages",
+                "measure_batches")
+
+
+def noise(count, side=128):
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8)
 
 
 def test_photos_are_kept_for_the_next_start(lesson, tmp_path, capsys):
-    """A broken cache is named and made anew."""
-    files, cache = PHOTOS[:3], tmp_path / "photos.npz"
-    photos = lesson.load_photos(files, cache)
-    assert photos.shape == (3, 3, 128, 128) and cache.is_file()
+    """A broken file is named and made anew; one of other photos is not used."""
+    names, cache = [path.name for path in PHOTOS[:3]], tmp_path / "photos.npz"
+    photos = lesson.made_once(cache, lesson.decode, PHOTOS[:3], names)
+    assert photos.shape == (3, 128, 128, 3) and cache.is_file()
     whole = cache.read_bytes()
     for broken in (b"", whole[:len(whole) // 2], b"some text", whole[:-9_000] + bytes(9_000)):
         cache.write_bytes(broken)
-        assert torch.equal(lesson.load_photos(files, cache), photos)
+        assert torch.equal(lesson.made_once(cache, lesson.decode, PHOTOS[:3], names), photos)
         assert "photos.npz is broken" in capsys.readouterr().out
-        assert np.load(cache)["photos"].shape == (3, 128, 128, 3)
-    assert torch.equal(lesson.load_photos(files, cache), photos)
-    assert lesson.load_photos(files[:2], cache).shape[0] == 2    # of other photos
+    assert torch.equal(lesson.made_once(cache, None, [], names), photos)    # nothing is made
+    assert len(lesson.made_once(cache, lesson.decode, PHOTOS[:2], names[:2])) == 2
     assert capsys.readouterr().out == ""
 
 
@@ -605,7 +792,8 @@ def test_photos_where_nothing_can_be_written(lesson, tmp_path, capsys, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(lesson.np, "savez", full)
-    assert lesson.load_photos(PHOTOS[:2], tmp_path / "photos.npz").shape[0] == 2
+    photos = lesson.made_once(tmp_path / "photos.npz", lesson.decode, PHOTOS[:2], ["a", "b"])
+    assert len(photos) == 2
     assert list(tmp_path.iterdir()) == []
     out = capsys.readouterr().out
     assert "photos.npz can't be written" in out and out.count("\n") == 1
@@ -613,53 +801,47 @@ def test_photos_where_nothing_can_be_written(lesson, tmp_path, capsys, monkeypat
 
 def test_settings_that_nothing_uses_are_errors(lesson):
     """A study's row can't name a setting that its measurement ignores."""
-    small = {"size": 40, "epochs": 1, "side": 32, "width": 4, "batch_size": 8, "mixing": 0.0,
-             "learning_rate": 0.02, "weight_decay": 0.01, "augmentation": 1.0,
-             "label_smoothing": 0.0, "average": 0.9}
-    with pytest.raises(TypeError, match="momentum"):
-        lesson.measure_small(0, **small, momentum=0.9)
-    with pytest.raises(TypeError, match="mixing"):
-        lesson.measure_small(0, **{key: small[key] for key in small if key != "mixing"})
-    with pytest.raises(ValueError, match="no batch norm"):
-        lesson.measure_small(0, **small, change="no batch norm")
-    for measure, own in ((lesson.measure_length, {"width": 4, "training_photos": 8}),
-                         (lesson.measure_speed, {"width": 4, "count": 8})):
-        with pytest.raises(TypeError, match="momentum"):
-            measure(0, **own, **TINY, momentum=0.9)
     with pytest.raises(TypeError, match="usual"):
-        lesson.measure_stages(0, side=64, count=8, usual=True)
+        lesson.measure_stages(0, side=64, draft=False, width=4, usual=True)
+    with pytest.raises(TypeError, match="side"):
+        lesson.measure_batches(0, width=4, side=64)
 
 
 def test_recorded_studies_are_those_of_the_notebook():
     """The rows in metrics.json name settings that the measurements take, and the history is that
     of the figures."""
     metrics = json.loads((MODELS / "metrics.json").read_text(encoding="utf-8"))
-    recipe = {*TINY}
-    small = recipe - {"phases", "plain_epochs"} | {"size", "epochs", "side", "width"}
-    wanted = {"time": recipe | {"width", "training_photos"}, "speed": recipe | {"width", "count"},
-              "stages": {"side", "count", "width"}}
-    for name, rows in metrics["studies"].items():
-        for row in rows.values():
-            assert {*row["settings"]} <= wanted.get(name, small | {"change", "mean", "std"})
+    for row in metrics["studies"]["stages"].values():
+        assert {*row["settings"]} in ({"side", "draft", "width"}, {"width"})
     assert len(metrics["history"]) == sum(n for _, n in metrics["parameters"]["phases"])
-    last = metrics["history"][-1]["accuracy"]
-    assert last == pytest.approx(metrics["results"]["validation"]["value"], abs=1e-4)
 
 
 def test_split_is_by_number(lesson):
     files = [Path(kind) / f"{number}.jpg" for kind in ("Cat", "Dog") for number in range(1000)]
-    parts = lesson.split(files, 200, 100)
-    assert [len(part) for part in parts] == [1700, 100, 200]
+    parts = lesson.split(files, 100)
+    assert [len(part) for part in parts] == [1600, 200, 200]
     assert sorted(torch.cat(parts).tolist()) == list(range(2000))
     assert all((part < 1000).sum() == len(part) // 2 for part in parts)
     fewer = [file for file in files if file.stem != "7"]
     before = {files[index] for index in parts[2].tolist()}
-    after = {fewer[index] for index in lesson.split(fewer, 200, 100)[2].tolist()}
+    after = {fewer[index] for index in lesson.split(fewer, 100)[2].tolist()}
     assert len(before - after) <= 2    # a missing photo moves at most one of each class
 
 
+def test_twins_are_found(lesson):
+    """A copy, a brighter one and one that was saved again; not what is merely alike."""
+    photos = torch.stack([torch.tensor(np.asarray(Image.open(path).convert("RGB").resize(
+        (128, 128)))).permute(2, 0, 1) for path in PHOTOS])
+    file = io.BytesIO()
+    Image.fromarray(photos[2].permute(1, 2, 0).numpy()).save(file, "JPEG", quality=60)
+    again = torch.tensor(np.asarray(Image.open(file))).permute(2, 0, 1)
+    brighter = (photos[1].int() + 5).clamp(max=255).byte()
+    found = lesson.twins(torch.cat([photos, photos[:1], brighter[None], again[None]]))
+    assert found == [(0, len(PHOTOS)), (1, len(PHOTOS) + 1), (2, len(PHOTOS) + 2)]
+
+
 def test_distortions(lesson):
-    photos = torch.randint(0, 256, (6, 3, 128, 128), dtype=torch.uint8)
+    photos = noise(6)
     assert torch.equal(lesson.augment(photos, 128, 0), photos / 255)
     torch.manual_seed(0)
     images = lesson.augment(photos, 64)
@@ -680,6 +862,56 @@ def test_cutmix_mixes_labels_by_area(lesson):
     assert torch.equal(photos[0], torch.zeros(3, 50, 50))    # the photos themselves stay
 
 
+def test_cut_out_finds_a_disc(lesson):
+    """A red disc on a blue ground; a photo of one colour gives no error."""
+    y, x = np.mgrid[:128, :128]
+    disc = np.hypot(x - 60, y - 66) < 30
+    rng = np.random.default_rng(0)
+    photo = np.where(disc[..., None], (200, 40, 40), (40, 60, 200))
+    photo = photo + rng.normal(0, 5, photo.shape)
+    cut = lesson.cut_out(photo.clip(0, 255).astype(np.uint8), 128) > 127
+    assert (cut & disc).sum() / (cut | disc).sum() > 0.85
+    assert lesson.cut_out(np.full((128, 128, 3), 90, np.uint8)).shape == (64, 64)
+
+
+@pytest.mark.parametrize("background", [0.0, 0.4, 0.8])
+def test_training_batches(lesson, background):
+    """Targets are those of the photos, but for grounds alone (½) and CutMix."""
+    torch.manual_seed(0)
+    labels, cuts = torch.arange(64) % 2, torch.full((64, 1, 64, 64), 255, dtype=torch.uint8)
+    recipe = {"augmentation": 1.0, "background": background, "mixing": 0.0}
+    images, targets = lesson.training_batch(noise(64), cuts, labels, 48, recipe, False)
+    assert images.shape == (64, 3, 48, 48) and images.min() >= 0 and images.max() <= 1
+    empty = targets[:, 0] == 0.5
+    count = lesson.GROUP * round(64 * background / lesson.GROUP)
+    assert empty.sum() == round(count / 7) and not empty[:count].any()
+    assert torch.equal(targets[~empty].argmax(1), labels[~empty])
+
+
+def test_pasted_animals_keep_to_their_place(lesson):
+    """A white photo with a round cut-out on black ones: white is only in one spot."""
+    torch.manual_seed(1)
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    cut = (torch.hypot(x - 31.5, y - 31.5) < 20).float().expand(4, 1, 64, 64)
+    layers = torch.cat([torch.ones(4, 3, 64, 64), cut], 1)
+    pictures = lesson.pasted(layers, torch.zeros(4, 3, 64, 64), 64)
+    assert pictures.shape == (4, 3, 64, 64)
+    assert 0.01 < (pictures > 0.7).float().mean() < 0.9
+
+
+def test_moved_animals(lesson):
+    """As many cats as dogs, three grounds each, the same at each call."""
+    cuts = torch.zeros(20, 1, 64, 64, dtype=torch.uint8)
+    cuts[:, :, 16:48, 16:48] = 255
+    cuts[3] = 255    # reaches the edge: no whole animal
+    labels, photos = torch.arange(20) % 2, noise(20)
+    assert 3 not in lesson.whole_animals(cuts)
+    pictures, truth, shares = lesson.moved_out(photos, cuts, labels, 4, side=96)
+    assert pictures.shape == (24, 3, 96, 96) and truth.tolist() == 12 * [0] + 12 * [1]
+    assert {*shares.tolist()} <= {*lesson.SHARES}
+    assert torch.equal(pictures, lesson.moved_out(photos, cuts, labels, 4, side=96)[0])
+
+
 def test_orthogonal_step(lesson):
     for rows, columns in ((8, 32), (32, 8)):
         step = lesson.orthogonal(torch.randn(rows, columns)) / max(1, rows / columns) ** 0.5
@@ -687,24 +919,22 @@ def test_orthogonal_step(lesson):
         assert 0.4 < values.min() and values.max() < 1.5
 
 
-@pytest.mark.parametrize("change, weights", [("no batch normalisation", -1), ("dropout 0.3", 0),
-                                             ("one more block", 1)])
-def test_changed_networks(lesson, change, weights):
-    plain, changed = lesson.CatDogNet(4), lesson.changed(lesson.CatDogNet(4), change)
-    count = [sum(w.numel() for w in model.parameters()) for model in (plain, changed)]
-    assert np.sign(count[1] - count[0]) == weights
-    assert changed(torch.rand(2, 3, 64, 64)).shape == (2, 2)
+def test_muon_takes_all_kernels_but_the_first(lesson):
+    muon, adamw = lesson.make_optimizers(lesson.CatDogNet(4), TINY)
+    kernels, rest = ([w for group in one.param_groups for w in group["params"]]
+                     for one in (muon, adamw))
+    assert all(w.dim() == 4 and w.shape[1] > 3 for w in kernels)
+    assert len(kernels) + len(rest) == len([*lesson.CatDogNet(4).parameters()])
 
 
 def test_class_activation_map_adds_up(lesson):
     """Its mean is the difference of the logits, but for the head's bias."""
-    model = lesson.CatDogNet(4).eval()
-    photos = torch.randint(0, 256, (3, 3, 128, 128), dtype=torch.uint8)
+    model, photos = lesson.CatDogNet(4).eval(), noise(3)
     maps = lesson.speaks_for_dog(model, photos)
-    logits, bias = lesson.logits_of(model, photos), model.head.bias.detach()
+    logits, bias = lesson.logits_of(model, photos, 128), model.head.bias.detach()
     assert maps.shape == (3, 8, 8)
     assert torch.allclose(maps.mean((1, 2)) + bias[1] - bias[0], logits[:, 1] - logits[:, 0],
-                          atol=1e-4)
+                          atol=1e-3)
 
 
 @pytest.mark.skipif(not (MIRROR / "petimages").is_dir(), reason="DATASETS_MIRROR has no petimages")
@@ -715,7 +945,7 @@ def test_published_figure(lesson, network):
         with tarfile.open(archive) as file:
             names += [Path(name) for name in file.getnames()]
     files = [Path(name.parent.name.title()) / name.name for name in names]
-    tests = {names[index] for index in lesson.split(files, 2500, 2500)[2].tolist()}
+    tests = {names[index] for index in lesson.split(files)[2].tolist()}
     photos, labels = [], []
     for kind in ("cat", "dog"):
         with tarfile.open(MIRROR / "petimages" / f"{kind}-000.tar") as file:
@@ -724,16 +954,16 @@ def test_published_figure(lesson, network):
                 labels.append(int(kind == "dog"))
     assert len(labels) > 400
     images = torch.tensor(np.stack(photos)).permute(0, 3, 1, 2)
-    right = (lesson.logits_of(network.cpu(), images).argmax(1) == torch.tensor(labels)).float()
+    right = lesson.logits_of_views(network.cpu(), images).argmax(1) == torch.tensor(labels)
     metrics = json.loads((MODELS / "metrics.json").read_text(encoding="utf-8"))
-    assert right.mean() >= metrics["results"]["test"]["interval"][0] - 0.01    # 500, not 2,500
+    assert right.float().mean() >= metrics["results"]["test"]["interval"][0] - 0.01    # 500 only
 
 
 # Kill and resume
 
 TINY = {"phases": [[32, 1], [48, 2]], "batch_size": 8, "learning_rate": 0.02, "weight_decay": 0.01,
-        "augmentation": 1.0, "mixing": 0.5, "plain_epochs": 1, "label_smoothing": 0.1,
-        "average": 0.9}
+        "augmentation": 1.0, "background": 0.4, "mixing": 0.5, "plain_epochs": 1,
+        "label_smoothing": 0.1, "average": 0.9}
 
 
 def tiny_training(lesson, folder, interrupt_at=None, **changes):
@@ -742,14 +972,14 @@ def tiny_training(lesson, folder, interrupt_at=None, **changes):
     interrupt_at: that gradient step raises KeyboardInterrupt.
     """
     torch.manual_seed(1)
-    photos = torch.randint(0, 256, (40, 3, 128, 128), dtype=torch.uint8)
-    labels = torch.randint(0, 2, (40,))
+    photos, labels = noise(40), torch.randint(0, 2, (40,))
+    cuts = torch.randint(0, 256, (40, 1, 64, 64), dtype=torch.uint8)
     torch.manual_seed(0)
     model = lesson.CatDogNet(width=4).to(memory_format=lesson.LAYOUT)
-    recipe = TINY | changes
+    recipe, lesson.SAVE_EVERY, lesson.GROUP = TINY | changes, 0.0, 2
     with interrupted(lesson, "batch_loss", interrupt_at):
         model, history = lesson.train_classifier(
-            model, photos, labels, recipe, 0, settings=recipe, folder=folder, save_every=0.0,
+            model, photos, cuts, labels, recipe, 0, settings=recipe, folder=folder,
             report=lambda line: None)
     return model.state_dict(), len(history)
 
@@ -789,14 +1019,67 @@ def test_foreign_checkpoint_is_put_aside(lesson, tmp_path, capsys):
     assert "put aside" in capsys.readouterr().out
 
 
-def test_two_processes_train_together(tmp_path):
-    """The script of section 12 under Accelerate; both processes end with the same weights."""
-    photos = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), np.uint8)
-    np.savez(tmp_path / "photos.npz", photos=photos, labels=np.arange(64) % 2)
+def script(name):
+    """A script of the project as a module."""
+    spec = spec_from_file_location(name, PROJECT / f"{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def several_processes(folder, *arguments):
+    """Run the script under torchrun, with CatDogNet from a module as start.py exports it."""
+    (folder / "module").mkdir(exist_ok=True)
+    (folder / "module" / "cat_dog.py").write_text(
+        MODELS_LINE.sub("MODELS = Path(__file__).parent",
+                        reuse_source(PROJECT / "inference.ipynb")), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-               "2", PROJECT / "several_processes.py", tmp_path / "photos.npz"]
-    result = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=200)
+               "2", PROJECT / "several_processes.py", folder / "my_photos.npz",
+               "--module", folder / "module", *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=200)
+
+
+def photos_by_brightness(folder, count=1000):
+    """Photos that can be learnt in seconds: cats dark, dogs bright."""
+    labels = np.arange(count) % 2
+    photos = np.random.default_rng(0).integers(0, 100, (count, 3, 32, 32))
+    np.savez(folder / "my_photos.npz", labels=labels,
+             photos=(photos + 120 * labels[:, None, None, None]).astype(np.uint8))
+
+
+def test_two_processes_train_together(cat_dog, tmp_path):
+    """They learn, end with the same weights, and the first writes them for load_classifier."""
+    photos_by_brightness(tmp_path)
+    result = several_processes(tmp_path, "--cpu")
     assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    assert "64 photos, 2 processes" in lines[0]
-    assert lines[-1] == "the processes' weights differ by 0e+00"
+    *epochs, weights = result.stdout.splitlines()
+    assert weights == "the processes' weights differ by 0e+00"
+    assert [line.split(":")[0] for line in epochs] == [f"epoch {n}" for n in range(1, 5)]
+    assert all("2 processes" in line for line in epochs)
+    assert float(re.search(r"([\d.]+)%", epochs[-1])[1]) > 90
+    model = cat_dog.load_classifier(tmp_path / "my_photos.pth", device="cpu")
+    for label, value in enumerate((50, 170)):
+        assert model(torch.full((1, 3, 32, 32), value / 255)).argmax() == label
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["module", "my_photos.npz",
+                                                               "my_photos.pth"]
+
+
+def test_processes_and_devices(monkeypatch):
+    """One GPU and one process: the GPU. Fewer GPUs than processes: a line that says what to do."""
+    several = script("several_processes")
+    monkeypatch.setattr(several, "Accelerator", lambda cpu: "CPU" if cpu else "best")
+    for gpus, processes, cpu, wanted in ((0, 2, False, "CPU"), (0, 1, False, "best"),
+                                         (1, 1, False, "best"), (1, 1, True, "CPU"),
+                                         (2, 2, False, "best"), (2, 4, True, "CPU")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        assert several.accelerator_for(processes, cpu) == wanted
+    for gpus, processes in ((1, 2), (2, 4)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        with pytest.raises(SystemExit, match=f"--nproc-per-node {gpus}"):
+            several.accelerator_for(processes, False)
+
+
+def test_several_processes_without_the_module(tmp_path):
+    several = script("several_processes")
+    with pytest.raises(SystemExit, match="start.py export 2"):
+        several.main(tmp_path / "my_photos.npz", tmp_path, True)
