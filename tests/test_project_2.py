@@ -198,7 +198,7 @@ def test_forms_of_one_photo(cat_dog, network, path):
     picture = Image.open(path).convert("RGB")
     for name, image in variants(picture):
         kind, confidence = cat_dog.classify(network, image)
-        assert kind == truth_of(path) and confidence > 0.55, name
+        assert kind == truth_of(path) and confidence > 0.6, name
 
 
 def test_grey_forms_give_the_same_pixels(cat_dog):
@@ -291,12 +291,15 @@ def quarters(size):
 
 
 @pytest.mark.parametrize("size", [(400, 300), (300, 400), (1001, 701), (64, 64)])
-def test_views_are_the_whole_and_its_mirror_image(cat_dog, size):
+def test_views_are_the_whole_its_middle_and_both_mirrored(cat_dog, size):
     picture, colours = quarters(size)
     looks = cat_dog.views(picture)
-    assert looks.shape == (2, 160, 160, 3) and looks.dtype == np.uint8
+    assert looks.shape == (4, 160, 160, 3) and looks.dtype == np.uint8
     assert np.array_equal(looks[0], cat_dog.to_square(picture))
-    assert np.array_equal(looks[1], looks[0][:, ::-1])
+    left, top = (round(0.075 * side) for side in size)
+    middle = picture.crop((left, top, size[0] - left, size[1] - top))
+    assert np.array_equal(looks[1], cat_dog.to_square(middle))
+    assert np.array_equal(looks[2:], looks[:2, :, ::-1])
     at = [looks[0][y, x] for y in (40, 120) for x in (40, 120)]
     assert abs(np.int32(at) - colours).max() < 20
 
@@ -314,7 +317,7 @@ def test_views_of_other_forms(cat_dog):
 
 
 def test_small_pictures_get_one_look(cat_dog):
-    for size, count in (((63, 500), 1), ((500, 63), 1), ((8, 8), 1), ((64, 500), 2)):
+    for size, count in (((63, 500), 1), ((500, 63), 1), ((8, 8), 1), ((64, 500), 4)):
         assert len(cat_dog.views(Image.new("RGB", size))) == count
 
 
@@ -931,7 +934,7 @@ def test_class_activation_map_adds_up(lesson):
     """Its mean is the difference of the logits, but for the head's bias."""
     model, photos = lesson.CatDogNet(4).eval(), noise(3)
     maps = lesson.speaks_for_dog(model, photos)
-    logits, bias = lesson.logits_of(model, photos, 128), model.head.bias.detach()
+    logits, bias = model(photos.float() / 255).detach(), model.head.bias.detach()
     assert maps.shape == (3, 8, 8)
     assert torch.allclose(maps.mean((1, 2)) + bias[1] - bias[0], logits[:, 1] - logits[:, 0],
                           atol=1e-3)
