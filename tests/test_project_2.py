@@ -180,6 +180,9 @@ def variants(picture):
     yield "32 bit", Image.fromarray(grey.astype(np.int32) * 257)
     yield "32 bit, 0 to 255", Image.fromarray(grey).convert("I")
     yield "float, 0 to 1", Image.fromarray(np.float32(grey / 255))
+    over = np.float32(grey / 255)
+    over[0, 0] = 1.02    # as after sharpening or resizing
+    yield "float, a little over 1", Image.fromarray(over)
     yield "float, 0 to 255", Image.fromarray(np.float32(grey))
     yield "grey and alpha", picture.convert("LA")
     yield "palette", picture.quantize(128)
