@@ -213,8 +213,8 @@ def take(path, *names):
 
 def copy_repository(path, folder):
     """Copy what a notebook needs to `folder`: its project and each one that it names (their
-    folders and models), datasets/*.py and models/*.py. Neither data sets nor what a training
-    left behind."""
+    folders and models), datasets/*.py, models/*.py, and start.py with its list of packages, for
+    notebooks that export another project. Neither data sets nor what a training left behind."""
     root = path.parents[1]
     projects = {path.parent.name, *re.findall(r"\b[1-6]_[A-Z]\w+", path.read_text("utf-8"))}
     for name in projects:
@@ -226,6 +226,9 @@ def copy_repository(path, folder):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for file in (root / name).glob("*.py"):
             shutil.copy(file, folder / name)
+    for name in ("start.py", "requirements.txt"):
+        if (root / name).is_file():
+            shutil.copy(root / name, folder)
 
 
 def run(path, parameters, folder, kill_when=None, change=None):
