@@ -45,7 +45,7 @@ def small(sentiment, network):
     """A network of another size, with random weights."""
     torch.manual_seed(0)
     kept = torch.tensor([0, 100, *range(1000, 9000)])
-    model = sentiment.TransformerClassifier(kept, 64, 2, 32, 500).eval()
+    model = sentiment.TransformerClassifier(kept, 64, 2, 32, 500, buckets=1000).eval()
     model.tokenizer = network.tokenizer
     return model
 
@@ -113,6 +113,8 @@ def odd_weights(network):
     return {"empty": b"", "text": b"these are no weights", "random": bytes(range(256)) * 99,
             "cut": file.getvalue()[:len(file.getvalue()) // 2], "{}": {}, "list": [state],
             "number": 3, "foreign": {"a": torch.zeros(3)}, "nested": {"state_dict": state},
+            "no counting part": {name: value for name, value in state.items()
+                                 if not name.startswith("groups")},
             "one key less": {name: state[name] for name in others},
             "one more": state | {"more": torch.zeros(1)}, "whole network": torch.nn.Linear(2, 2),
             "other shape": state | {"head.bias": torch.zeros(3)},
@@ -282,9 +284,10 @@ def test_deletion(sentiment, network):
 
 
 def test_gradient(sentiment, network):
-    """The weights add up to the slope of the logit where all embeddings grow together."""
+    """The weights of the Transformer's part add up to the slope of the logit where all
+    embeddings grow together; those of the counting part to its score."""
     row, = sentiment.token_rows(network, [GOOD])
-    scale = torch.ones(1, requires_grad=True)
+    ids, scale = torch.tensor([row]), torch.ones(1, requires_grad=True)
     inner = torch.zeros(1, len(row), 1)
     inner[:, 1:-1] = 1
 
@@ -292,10 +295,18 @@ def test_gradient(sentiment, network):
         return given[0] * (1 + (scale - 1) * inner), given[1]
 
     with network.blocks[0].register_forward_pre_hook(grow):
-        sentiment.positive_logit(network(torch.tensor([row]))).backward()
+        slope, = torch.autograd.grad(sentiment.positive_logit(network(ids)).sum(), scale)
+    with torch.no_grad():
+        groups = network.groups.weights(network.groups.numbers(ids))[0, ..., 0]
+    counted = 0.0
+    for end in range(len(row)):
+        for size in (1, 2, 3):
+            inside = [place for place in range(end - size + 1, end + 1)
+                      if 0 < place < len(row) - 1]
+            counted += groups[end, size - 1].item() * len(inside) / size
+    counted /= (3 * len(row)) ** 0.5
     weights = sentiment.explain_sentiment(network, GOOD, "gradient")
-    assert sum(weight for _, weight in weights) == pytest.approx(scale.grad.item(), abs=1e-3)
-    network.zero_grad()
+    assert sum(weight for _, weight in weights) == pytest.approx(slope.item() + counted, abs=1e-3)
 
 
 def test_gradient_leaves_nothing_behind(sentiment, network):
@@ -380,11 +391,11 @@ def test_deleted_tokens(drawing, network):
     row, = drawing.token_rows(network, [BAD])
     rng = np.random.default_rng(0)
     for method in (*drawing.METHODS, "random"):
-        short = drawing.shortened(network, BAD, method, -1, rng)
+        short = drawing.shortened(network, BAD, -1, rng, method)
         assert len(short) == len(row) - 3 and short[0] == row[0] and short[-1] == row[-1]
     weights = [weight for _, weight in drawing.explain_sentiment(network, BAD)]
     worst = row[1 + int(np.argmin(weights))]
-    assert drawing.shortened(network, BAD, "deletion", -1, rng).count(worst) < row.count(worst)
+    assert drawing.shortened(network, BAD, -1, rng, "deletion").count(worst) < row.count(worst)
 
 
 def test_what_counts_counts(drawing, network):
@@ -434,7 +445,8 @@ def test_text_box(drawing, network):
 # The command line
 
 def test_export(tmp_path):
-    """The tokenizer lies beside the module, and no package too many is asked for."""
+    """The tokenizer lies beside the module, the network that has only read does not, and no
+    package too many is asked for."""
     start.export(3, tmp_path / "alone")
     assert {file.name for file in (tmp_path / "alone").iterdir()} == {
         "sentiment.py", "model.pth", "tokenizer", "requirements.txt"}
@@ -479,7 +491,7 @@ def test_recorded_figures():
     """metrics.json has what the pages state, and the studies of inference.ipynb belong to these
     weights."""
     metrics = json.loads((MODELS / "metrics.json").read_text(encoding="utf-8"))
-    assert {"test", "films", "linear_test", "linear_films"} <= {*metrics["results"]}
+    assert {"test", "films_test", "linear_test", "linear_films_test"} <= {*metrics["results"]}
     for study in ("deletion", "keywords"):
         for row in metrics["studies"][study].values():
             assert row["settings"]["weights"] == metrics["weights_sha256"]
