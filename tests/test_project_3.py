@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+import small_data
 import start
-from notebooks import ROOT, reuse_module, take
+from notebooks import ROOT, interrupted, reuse_module, take
 
 PROJECT = ROOT / "3_Transformer_Sentiment_Classification"
 MODELS = ROOT / "models" / PROJECT.name
@@ -498,3 +499,235 @@ def test_recorded_figures():
     deletion = metrics["studies"]["deletion"]
     assert sum(deletion["deletion"]["settings"]["reviews"] for _ in deletion["deletion"][
         "seeds"]) >= 500
+
+
+# The training
+
+@pytest.fixture(scope="module")
+def lesson():
+    """Functions of the training notebook, with a tiny set of texts in the place of its own."""
+    module = take(PROJECT / "train.ipynb", "read_reviews", "film_of", "split", "at_most", "Groups",
+                  "codes_of", "train_groups", "groups_logits", "importance_of", "train_network",
+                  "batches_by_length", "make_optimizers", "GapFiller", "with_gaps", "gaps_loss",
+                  "rows_of", "scores_of", "calibration_of", "TransformerClassifier", "NEGATIVE",
+                  "POSITIVE")
+    torch.manual_seed(0)
+    module.device, module.HALF = torch.device("cpu"), torch.float32
+    module.lengths = torch.randint(5, 30, (60,))
+    module.starts = module.lengths.cumsum(0) - module.lengths
+    module.flat = torch.randint(200, 300, (int(module.lengths.sum()),))
+    return module
+
+
+KEPT = torch.tensor([0, 100, *range(101, 104), *range(200, 290)])    # ten tokens have no row
+
+
+def test_films_by_any_spelling(lesson):
+    for title, film in (("战狼2 Wolf Warriors", "战狼"), ("战狼 2", "战狼"), ("", ""),
+                        ("Avatar", "Avatar")):
+        assert lesson.film_of(title) == film
+
+
+def test_small_reviews(lesson, tmp_path):
+    """Copies go, rated rows come first, all parts are filled, no film on both sides."""
+    small_data.douban(tmp_path, 4000)
+    films, stars, texts = lesson.read_reviews(tmp_path / "douban.csv.xz")
+    assert len(films) == len(stars) == len(texts) == len({*texts}) < 4000
+    unrated = stars == 0
+    assert not unrated[:(~unrated).sum()].any()
+
+
+def reviews(count=20_000):
+    """Films and kinds of many reviews: large films and small ones, some without a name."""
+    rng = np.random.default_rng(0)
+    films = np.array([f"片{number}" for number in range(200)] + [""])
+    chosen = np.minimum(rng.exponential(25, count).astype(int), 200)
+    return films[chosen], rng.integers(0, 4, count)
+
+
+def test_split(lesson):
+    """Parts share no review; unseen films are in no other part, and balanced; the same always."""
+    films, kinds = reviews()
+    parts = lesson.split(films, kinds)
+    again = lesson.split(films, kinds)
+    assert all(np.array_equal(parts[name], again[name]) for name in parts)
+    rated = ("train", "validation", "test", "films_validation", "films_test")
+    together = np.concatenate([parts[name] for name in rated])
+    assert len(together) == len({*together.tolist()})
+    assert (kinds[together] <= lesson.POSITIVE).all()
+    for name in ("films_validation", "films_test"):
+        own = kinds[parts[name]]
+        assert (own == lesson.POSITIVE).sum() == (own == lesson.NEGATIVE).sum() > 0
+        others = np.concatenate([parts[other] for other in parts if other != name])
+        assert not {*films[parts[name]]} & {*films[others]}
+    for name in ("test", "validation"):    # nor are held-back texts read without their label
+        assert not {*parts[name].tolist()} & {*parts["texts"].tolist()}
+
+
+def test_at_most(lesson, monkeypatch):
+    monkeypatch.setattr(lesson, "films", np.array(list("aababbbc")), raising=False)
+    kept = lesson.at_most(np.arange(8), 2)
+    assert kept.tolist() == [0, 1, 2, 4, 7]
+
+
+def test_groups_of_codes(lesson):
+    """A text's score is the sum of the weights of its groups, over √(3 length), and the bias."""
+    torch.manual_seed(0)
+    model = lesson.Groups(1000)
+    torch.nn.init.normal_(model.weights.weight)
+    codes = torch.tensor([[5, 7, 7, 0, 0], [7, 7, 5, 7, 9]])
+    numbers = model.numbers(codes)
+    assert numbers.shape == (2, 5, 3) and 0 <= numbers.min() and numbers.max() < 1000
+    assert torch.equal(numbers[0, :3, 0], numbers[1, torch.tensor([2, 0, 0]), 0])
+    assert numbers[0, 1, 1] == numbers[1, 3, 1] != numbers[0, 2, 1]    # 5 7, and 7 7
+    with torch.no_grad():
+        model.bias.fill_(0.25)
+        scores = model(codes)
+        wanted = model.weights(numbers[0, :3]).sum() / 3 + 0.25
+        assert scores[0].item() == pytest.approx(wanted.item(), abs=1e-5)
+        assert torch.allclose(scores[:1], model(codes[:1, :3]))    # filled up or not
+
+
+def test_counting_learns(lesson):
+    texts = ["真好看", "很难看", "好看啊", "难看死了"] * 50
+    truth = torch.tensor([1.0, 0, 1, 0]).repeat(50)
+    rows = [lesson.codes_of(text) for text in texts]
+    assert rows[0].tolist() == [ord(sign) for sign in "真好看"]
+    model = lesson.train_groups(rows, truth, torch.ones(200), passes=20)
+    assert ((lesson.groups_logits(model, rows) > 0) == (truth > 0.5)).all()
+
+
+def test_importance(lesson, monkeypatch):
+    """Both kinds count the same in all, and the rarer kind of a film more."""
+    monkeypatch.setattr(lesson, "films", np.array(["a"] * 90 + ["b"] * 30), raising=False)
+    monkeypatch.setattr(lesson, "kinds", np.array([1] * 80 + [0] * 10 + [1] * 5 + [0] * 25),
+                        raising=False)
+    indices = np.arange(120)
+    for by_film in (0, 0.5, 1):
+        weights = lesson.importance_of(indices, by_film)
+        positive = weights[torch.tensor(lesson.kinds == 1)]
+        assert positive.sum().item() == pytest.approx(60, abs=0.01)
+        assert weights.mean().item() == pytest.approx(1, abs=1e-4)
+    assert weights[80] > weights[119] and weights[90] > weights[0]
+
+
+def test_batches_by_length(lesson):
+    """Each text once, at most about the tokens asked for, others for another number."""
+    lengths = np.random.default_rng(0).integers(2, 65, 3000)
+    batches = lesson.batches_by_length(lengths, 512, 0)
+    assert sorted(torch.cat(batches).tolist()) == list(range(3000))
+    filled = [len(batch) * lengths[batch].max() for batch in batches]
+    assert max(filled) <= 512 and lengths.sum() / sum(filled) > 0.95
+    other = lesson.batches_by_length(lengths, 512, 1)
+    assert len(other) == len(batches)
+    assert not all(len(a) == len(b) and (a == b).all() for a, b in zip(batches, other))
+
+
+def test_gaps(lesson):
+    """A share of the tokens, never [CLS], [SEP] or padding."""
+    torch.manual_seed(0)
+    ids = torch.randint(200, 300, (300, 40))
+    ids[:, 0], ids[:, 30], ids[:, 31:] = 101, 102, 0
+    shown, hidden = lesson.with_gaps(ids, 0.2)
+    assert hidden[:, 1:30].float().mean().item() == pytest.approx(0.2, abs=0.02)
+    assert not hidden[:, 0].any() and not hidden[:, 30:].any()
+    assert (shown[hidden] == 103).all() and torch.equal(shown[~hidden], ids[~hidden])
+
+
+def test_muon_moves_the_matrices_of_the_blocks(lesson):
+    model = lesson.TransformerClassifier(KEPT, 32, 2)
+    muon, adamw = ([w for group in one.param_groups for w in group["params"]]
+                   for one in lesson.make_optimizers(model, RECIPE))
+    assert len(muon) == 2 * 4 and all(w.dim() == 2 for w in muon)
+    assert len(muon) + len(adamw) == len([*model.parameters()])
+
+
+RECIPE = {"passes": 2, "batch_tokens": 200, "learning_rate": 0.02, "weight_decay": 0.01}
+
+
+def tiny_reading(lesson, folder, interrupt_at=None, **changes):
+    """Two passes of masked language modelling: the weights, the history's length.
+
+    interrupt_at: that gradient step raises KeyboardInterrupt.
+    """
+    lesson.MODELS, lesson.SAVE_EVERY = folder, 0.0
+    torch.manual_seed(1)
+    model = lesson.GapFiller(lesson.TransformerClassifier(KEPT, 32, 1))
+    recipe = RECIPE | changes
+    with interrupted(lesson, "gaps_loss", interrupt_at):
+        reader, history = lesson.train_network(
+            model, lambda *given: lesson.gaps_loss(*given), lesson.lengths.numpy(), recipe, 0,
+            settings=recipe, report=lambda line: None)
+    return reader.state_dict(), len(history)
+
+
+@pytest.mark.parametrize("interrupt_at", [2, 9])
+def test_interrupted_reading_ends_the_same(lesson, tmp_path, interrupt_at):
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    whole, rows = tiny_reading(lesson, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tiny_reading(lesson, tmp_path / "broken", interrupt_at)
+    resumed, resumed_rows = tiny_reading(lesson, tmp_path / "broken")
+    assert rows == resumed_rows > 3
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_other_settings_leave_a_checkpoint_alone(lesson, tmp_path, capsys):
+    (tmp_path / "whole").mkdir()
+    whole, _ = tiny_reading(lesson, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tiny_reading(lesson, tmp_path, 8)
+    tiny_reading(lesson, tmp_path, learning_rate=0.01)
+    capsys.readouterr()
+    resumed, _ = tiny_reading(lesson, tmp_path)
+    assert capsys.readouterr().out.startswith("goes on from")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_foreign_checkpoint_is_put_aside(lesson, tmp_path, capsys):
+    tiny_reading(lesson, tmp_path)
+    checkpoint, = tmp_path.glob("my_checkpoint_*.pth")
+    checkpoint.write_bytes(b"not a checkpoint")
+    tiny_reading(lesson, tmp_path)
+    assert (tmp_path / f"{checkpoint.name}.broken").read_bytes() == b"not a checkpoint"
+    assert "put aside" in capsys.readouterr().out
+
+
+def test_calibration(lesson):
+    """Groups of like confidence, with the share that is right in each."""
+    scores, truth = torch.tensor([0.1, -0.1, 4.0, 5.0, -6.0]), torch.tensor([1.0, 1, 1, 1, 0])
+    known = lesson.calibration_of(scores, truth)
+    assert known["n"] == [2, 3] and known["right"] == [0.5, 1.0]
+    assert 0.5 < known["confidence"][0] < 0.6 and known["confidence"][1] > 0.98
+
+
+def test_scores_keep_their_order(lesson):
+    """Texts are read by length, and answered in the order given."""
+    torch.manual_seed(0)
+    model = lesson.TransformerClassifier(KEPT, 32, 1, buckets=100).eval()
+    indices = np.array([5, 3, 40, 7, 5])
+    scores = lesson.scores_of(model, indices)
+    alone = torch.cat([lesson.scores_of(model, indices[place:place + 1]) for place in range(5)])
+    assert torch.allclose(scores, alone, atol=1e-4) and scores[0] == scores[4]
+
+
+# The published figure
+
+@pytest.mark.skipif(not (MIRROR / "douban").is_dir(), reason="DATASETS_MIRROR has no douban")
+def test_published_figure(lesson, sentiment, network):
+    """The stored weights give the stated figures: here on 600 reviews of each test part."""
+    films, stars, texts = lesson.read_reviews(MIRROR / "douban" / "douban.csv.xz")
+    kinds = np.array([3, 0, 0, 2, 1, 1])[stars]
+    lesson.films = films
+    parts = lesson.split(films, kinds)
+    metrics = json.loads((MODELS / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["data"]["douban"] == {name: len(own) for name, own in parts.items()}
+    rng = np.random.default_rng(0)
+    for name in ("test", "films_test"):
+        chosen = rng.choice(parts[name], 600, replace=False)
+        rows = network.tokenizer([sentiment.clean(texts[index]) for index in chosen],
+                                 truncation=True, max_length=128)["input_ids"]
+        logits = sentiment.positive_logits(network, rows).numpy()
+        right = ((logits > 0) == (kinds[chosen] == 1)).mean()
+        assert abs(right - metrics["results"][name]["value"]) < 0.04    # 600 only
