@@ -56,7 +56,7 @@ def small(sentiment, network):
 def test_network(sentiment, network):
     """Scores (N, 5), the same whatever else is in the batch, and however much padding."""
     rows = sentiment.token_rows(network, [GOOD, BAD, "好"])
-    ids = sentiment.padded(rows)
+    ids = sentiment.padded_ids(rows)
     with torch.inference_mode():
         together = network(ids)
         for row, scores in zip(rows, together):
@@ -347,7 +347,7 @@ def drawing(sentiment):
     """What the notebook draws with, without a window and without a kernel."""
     before = matplotlib.rcParams["font.family"]
     notebook = take(PROJECT / "inference.ipynb", "use_chinese_font", "draw_words", "coloured",
-                    "draw_clouds", "drawable", "show_answer", "text_box", "shortened", "fall",
+                    "draw_clouds", "drawable", "show_review", "text_box", "shortened", "fall",
                     "word_weights", "keywords", "measure_fall", "measure_words", "drawn")
     notebook.font_file = notebook.use_chinese_font()
     notebook.signs = notebook.FT2Font(notebook.font_file).get_charmap()
@@ -440,7 +440,7 @@ def test_text_box(drawing, network):
     assert answer.value.startswith("<b>negative") and "难" in answer.value
     line.value = " "
     assert "no token" in answer.value
-    drawing.show_answer(BAD)
+    drawing.show_review(BAD)
 
 
 # The command line
@@ -506,9 +506,9 @@ def test_recorded_figures():
 @pytest.fixture(scope="module")
 def lesson():
     """Functions of the training notebook, with a tiny set of texts in the place of its own."""
-    module = take(PROJECT / "train.ipynb", "read_reviews", "film_of", "split", "at_most", "Groups",
+    module = take(PROJECT / "train.ipynb", "read_reviews", "film_of", "split_reviews", "at_most", "Groups",
                   "codes_of", "train_groups", "groups_logits", "importance_of", "train_network",
-                  "batches_by_length", "make_optimizers", "GapFiller", "with_gaps", "gaps_loss",
+                  "batches_by_length", "optimizers_of", "GapFiller", "with_gaps", "gaps_loss",
                   "rows_of", "scores_of", "calibration_of", "TransformerClassifier", "NEGATIVE",
                   "POSITIVE")
     torch.manual_seed(0)
@@ -548,8 +548,8 @@ def reviews(count=20_000):
 def test_split(lesson):
     """Parts share no review; unseen films are in no other part, and balanced; the same always."""
     films, kinds = reviews()
-    parts = lesson.split(films, kinds)
-    again = lesson.split(films, kinds)
+    parts = lesson.split_reviews(films, kinds)
+    again = lesson.split_reviews(films, kinds)
     assert all(np.array_equal(parts[name], again[name]) for name in parts)
     rated = ("train", "validation", "test", "films_validation", "films_test")
     together = np.concatenate([parts[name] for name in rated])
@@ -637,7 +637,7 @@ def test_gaps(lesson):
 def test_muon_moves_the_matrices_of_the_blocks(lesson):
     model = lesson.TransformerClassifier(KEPT, 32, 2)
     muon, adamw = ([w for group in one.param_groups for w in group["params"]]
-                   for one in lesson.make_optimizers(model, RECIPE))
+                   for one in lesson.optimizers_of(model, RECIPE))
     assert len(muon) == 2 * 4 and all(w.dim() == 2 for w in muon)
     assert len(muon) + len(adamw) == len([*model.parameters()])
 
@@ -720,7 +720,7 @@ def test_published_figure(lesson, sentiment, network):
     films, stars, texts = lesson.read_reviews(MIRROR / "douban" / "douban.csv.xz")
     kinds = np.array([3, 0, 0, 2, 1, 1])[stars]
     lesson.films = films
-    parts = lesson.split(films, kinds)
+    parts = lesson.split_reviews(films, kinds)
     metrics = json.loads((MODELS / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["data"]["douban"] == {name: len(own) for name, own in parts.items()}
     rng = np.random.default_rng(0)
