@@ -313,7 +313,8 @@ def export(number, folder):
             f'Made by `start.py export {number}`. Its weights lie beside it.\n"""\n')
     module = MODELS_LINE.sub("MODELS = Path(__file__).resolve().parent", source)
     end = '\n\nif __name__ == "__main__":\n    main()\n'
-    leave_out = shutil.ignore_patterns("metrics.json", "my_*", "*.part", "*.checkpoint*")
+    leave_out = shutil.ignore_patterns("metrics.json", "reader.pth", "my_*", "*.part",
+                                       "*.checkpoint*")    # train.ipynb's alone
     place = folder.resolve()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

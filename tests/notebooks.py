@@ -185,7 +185,7 @@ def take(path, *names):
 
     Taken are imports, functions, classes, upper-case constants, and the values of the cells
     tagged `parameters` and `same:setup`; nothing else of the notebook runs. Where a name is
-    defined twice, the last definition counts.
+    defined twice, the last definition counts, of imports the first.
     """
     statements, found = [], {}
     for cell in code_cells(read(path)):
@@ -194,7 +194,9 @@ def take(path, *names):
             statements.append(statement)
             for name in bound_names(statement):
                 assigned = isinstance(statement, (ast.Assign, ast.AnnAssign))
-                if values or name.isupper() or not assigned:
+                if isinstance(statement, (ast.Import, ast.ImportFrom)):
+                    found.setdefault(name, statement)    # what stands before may need it
+                elif values or name.isupper() or not assigned:
                     found[name] = statement
     needed, todo = [], list(names)
     while todo:
