@@ -506,8 +506,9 @@ def test_recorded_figures():
 @pytest.fixture(scope="module")
 def lesson():
     """Functions of the training notebook, with a tiny set of texts in the place of its own."""
-    module = take(PROJECT / "train.ipynb", "read_reviews", "film_of", "split_reviews", "at_most", "Groups",
-                  "codes_of", "train_groups", "groups_logits", "importance_of", "train_network",
+    module = take(PROJECT / "train.ipynb", "read_reviews", "film_key", "split_reviews",
+                  "at_most", "Groups", "codes_of",
+                  "train_groups", "groups_logits", "importance_of", "train_network",
                   "batches_by_length", "optimizers_of", "GapFiller", "with_gaps", "gaps_loss",
                   "rows_of", "scores_of", "calibration_of", "TransformerClassifier", "NEGATIVE",
                   "POSITIVE")
@@ -525,7 +526,7 @@ KEPT = torch.tensor([0, 100, *range(101, 104), *range(200, 290)])    # ten token
 def test_films_by_any_spelling(lesson):
     for title, film in (("战狼2 Wolf Warriors", "战狼"), ("战狼 2", "战狼"), ("", ""),
                         ("Avatar", "Avatar")):
-        assert lesson.film_of(title) == film
+        assert lesson.film_key(title) == film
 
 
 def test_small_reviews(lesson, tmp_path):
