@@ -506,11 +506,11 @@ def test_recorded_figures():
 @pytest.fixture(scope="module")
 def lesson():
     """Functions of the training notebook, with a tiny set of texts in the place of its own."""
-    module = take(PROJECT / "train.ipynb", "read_reviews", "film_of", "split_reviews", "at_most", "Groups",
-                  "codes_of", "train_groups", "groups_logits", "importance_of", "train_network",
-                  "batches_by_length", "optimizers_of", "GapFiller", "with_gaps", "gaps_loss",
-                  "rows_of", "scores_of", "calibration_of", "TransformerClassifier", "NEGATIVE",
-                  "POSITIVE")
+    module = take(PROJECT / "train.ipynb", "read_reviews", "film_of", "split_reviews", "at_most",
+                  "Groups", "codes_of", "train_groups", "groups_logits", "importance_of",
+                  "train_network", "batches_by_length", "optimizers_of", "GapFiller", "with_gaps",
+                  "gaps_loss", "rows_of", "scores_of", "calibration_of", "TransformerClassifier",
+                  "NEGATIVE", "POSITIVE")
     torch.manual_seed(0)
     module.device, module.HALF = torch.device("cpu"), torch.float32
     module.lengths = torch.randint(5, 30, (60,))
