@@ -122,6 +122,7 @@ def odd_weights(network):
             "no tensor": state | {first: "text"}, "none": state | {"tokens.weight": None},
             "flat": state | {"tokens.weight": torch.tensor(3.0)},
             "other vocabulary": state | {"rows": torch.zeros(99, dtype=torch.long)},
+            "not a number": state | {"head.bias": torch.full((5,), torch.nan)},
             "rows that are not there": state | {"rows": state["rows"] + 9}}
 
 
